@@ -1,0 +1,5 @@
+"""python -m logpi"""
+
+from logpi.run.cli import main
+
+main()

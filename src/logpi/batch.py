@@ -1,0 +1,137 @@
+"""The one record that flows through the library: what was done, how likely it was, what came of it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Per-step tensors are [..., T], time last: [B, T] segments or episodes, [P, G, T] groups from one start.
+
+    `mask` is True where the action was ours; what stands in masked slots means nothing and may be NaN.
+    """
+
+    obs: Tensor  # [..., T, *obs]  s_t, as the policy saw it (normalised)
+    action: Tensor  # [..., T, *act]  a_t, raw: before clipping or scaling to the environment
+    log_pi: Tensor  # [..., T]  log pi_old(a_t|s_t), from the parameters that drew a_t
+    params: Tensor  # [..., T, P]  the distribution's parameters that drew a_t
+    reward: Tensor  # [..., T]  r_t, which follows a_t
+    terminated: Tensor  # [..., T] bool  the task ended here: V(s_{t+1}) = 0
+    truncated: Tensor  # [..., T] bool  we stopped looking here: V(s_{t+1}) still counts
+    mask: Tensor  # [..., T] bool  False: padding, the dummy step of an autoreset, other people's text
+    version: Tensor  # [..., T] int  which policy drew a_t: the iteration's number
+    start: Tensor | None  # [...] int  steps the row's first episode had taken before the row
+    value: Tensor | None = None  # [..., T]  V(s_t); with a Q critic E_pi Q(s_t, .)
+    value_next: Tensor | None = None  # [..., T]  V(s_{t+1}) of the observation before any reset
+    q: Tensor | None = None  # [..., T]  Q(s_t, a_t)
+    q_next: Tensor | None = None  # [..., T]  Q(s_{t+1}, a_{t+1})
+    log_ref: Tensor | None = None  # [..., T]  log pi_ref(a_t|s_t)
+    psi: Tensor | None = None  # [..., T]  the credit given to a_t
+    target: Tensor | None = None  # [..., T]  what the critic should have said
+    scores: Callable[[Tensor], Tensor] | None = None  # w [..., T] -> [N, params]: each row's grad sum_t w_t log pi_t
+
+    @property
+    def ended(self) -> Tensor:
+        return self.terminated | self.truncated
+
+    def with_(self, **changes: object) -> "Batch":
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+    def map(self, f: Callable[[Tensor], Tensor]) -> "Batch":
+        """f on every tensor; `scores` belongs to the whole batch and is dropped."""
+        values = {x.name: getattr(self, x.name) for x in fields(self)}
+        return Batch(**{k: f(v) if isinstance(v, Tensor) else None for k, v in values.items()})  # type: ignore[arg-type]
+
+    def __getitem__(self, rows: Tensor | slice) -> "Batch":
+        return self.map(lambda x: x[rows])
+
+    def __len__(self) -> int:
+        return len(self.reward)
+
+    def to_actions(self) -> "tuple[Batch, Callable[[Tensor], Tensor]]":
+        """(rows in which our actions stand first, side by side; the way back to this batch's slots).
+
+        Masked steps inside a row are transparent: their rewards and ends belong to the action before them,
+        whose `value_next` becomes the next action's value. What follows an end, and whatever is not finite in a
+        masked slot, is dropped; the slots left over are zero, ended and masked.
+        """
+        if bool(self.mask.all()):
+            return self, lambda x: x
+        return _compact(self)
+
+
+def _per_slot(x: Tensor, like: Tensor) -> Tensor:
+    """An index or mask [..., T] given the trailing axes of x."""
+    return like.reshape(like.shape + (1,) * (x.dim() - like.dim())).expand(x.shape)
+
+
+def _compact(b: Batch) -> tuple[Batch, Callable[[Tensor], Tensor]]:
+    order = torch.sort((~b.mask).byte(), dim=-1, stable=True).indices  # our actions first, in their order
+    ours = b.mask.gather(-1, order)
+    owner = (b.mask.long().cumsum(-1) - 1).clamp(min=0)  # which of our actions each slot belongs to
+    before = b.ended.long().cumsum(-1) - b.ended.long()
+    owned = b.mask.long().cumsum(-1) > 0
+    alive = owned & (before == before.gather(-1, order).gather(-1, owner))  # no end since that action
+
+    def spread(x: Tensor) -> Tensor:
+        """The sum over an action's slots, at the action."""
+        x = torch.where(alive & (b.mask | x.isfinite()), x, 0)
+        return torch.where(ours, torch.zeros_like(x).scatter_add(-1, owner, x), 0)
+
+    def front(x: Tensor) -> Tensor:
+        moved = x.gather(b.mask.dim() - 1, _per_slot(x, order))
+        return torch.where(_per_slot(moved, ours), moved, torch.zeros((), dtype=x.dtype, device=x.device))
+
+    def next_of(here: Tensor, following: Tensor) -> Tensor:
+        slot = torch.arange(b.mask.shape[-1], device=b.mask.device).expand(b.mask.shape)
+        last = torch.zeros_like(slot).scatter_reduce(-1, owner, torch.where(alive, slot, 0), "amax")
+        at_last = following.nan_to_num(0.0, 0.0, 0.0).gather(-1, last)
+        goes_on = torch.nn.functional.pad(ours[..., 1:], (0, 1)) & ~(terminated | truncated)
+        return torch.where(ours, torch.where(goes_on, torch.nn.functional.pad(front(here)[..., 1:], (0, 1)), at_last), 0)
+
+    terminated = spread(b.terminated.long()) > 0
+    truncated = (spread(b.truncated.long()) > 0) | ~ours
+    moved = {x.name: getattr(b, x.name) for x in fields(b)}
+    moved = {k: v if k in ("start", "scores") or v is None else front(v) for k, v in moved.items()}
+    moved |= {"mask": ours, "terminated": terminated, "truncated": truncated, "reward": spread(b.reward)}
+    for here, following in (("value", "value_next"), ("q", "q_next")):
+        if moved[following] is not None:
+            moved[following] = next_of(getattr(b, here), getattr(b, following))
+    inverse = order.argsort(-1)
+    return Batch(**moved), lambda x: torch.where(b.mask, x.gather(-1, inverse), 0)
+
+
+class Rows:
+    """What an optimiser steps through: single steps, or whole rows where the average or a memory needs them.
+
+    `generator` shuffles; `micro` bounds how many rows go through the network at once (None: all), which
+    changes memory, never the gradient.
+    """
+
+    def __init__(self, batch: Batch, generator: torch.Generator, whole: bool = False, micro: int | None = None) -> None:
+        lead = batch.mask.dim() - 1
+        if whole:
+            self.batch = batch.with_(start=None, scores=None).map(lambda x: x.flatten(0, lead - 1) if lead > 1 else x)
+        else:
+            ours = batch.mask.flatten().nonzero()[:, 0]
+            self.batch = batch.with_(start=None, scores=None).map(lambda x: x.flatten(0, lead)[ours])
+        self.generator, self.micro = generator, micro
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+    def shuffled(self, minibatches: int) -> Iterator[Batch]:
+        """Every row once, in `minibatches` parts of equal size (to one row)."""
+        order = torch.randperm(len(self), generator=self.generator, device=self.generator.device)
+        for rows in order.to(self.batch.mask.device).tensor_split(min(minibatches, len(self))):
+            yield self.batch[rows]
+
+    def parts(self, mini: Batch, *beside: Tensor) -> Iterator[tuple[Batch, ...]]:
+        """`mini`, and the tensors beside it, in micro-batches."""
+        size = self.micro or max(1, len(mini))
+        for at in range(0, len(mini), size):
+            here = slice(at, at + size)
+            yield (mini if size >= len(mini) else mini[here], *(x[here] for x in beside))

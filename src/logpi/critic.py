@@ -1,0 +1,137 @@
+"""What the critic says: V(s), or Q(s, a) and its mean under the policy; and how it is fitted to targets.
+
+A critic reads `policy.trunk(obs)`: the features where policy and critic share a trunk, the observation where
+they do not. A page with a `value_coef` fits it jointly, in the same minibatches as the policy; every other page
+leaves it a fit of its own, on detached features, so that a shared trunk never moves the policy out of the
+region a natural step trusted.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from logpi import objective
+from logpi.batch import Batch, Rows
+from logpi.errors import LogpiError
+from logpi.policy import Policy, vector_size
+from logpi.policy.networks import Build, mlp, orthogonal
+from logpi.step.gradient import ascend
+
+
+class Critic(Protocol):
+    def __call__(self, features: Tensor, action: Tensor) -> Tensor:
+        """What is fitted: V(s) or Q(s, a), [...]."""
+        ...
+
+    def evaluate(self, policy: Policy, obs: Tensor, action: Tensor | None, generator: torch.Generator) -> dict[str, Tensor]:
+        """value = V(s) or E_pi Q(s, .), and q = Q(s, a) of a Q critic, a drawn afresh where it is None."""
+        ...
+
+
+class V(nn.Module):
+    """V(s): one number for each observation."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, features: Tensor, action: Tensor | None = None) -> Tensor:
+        return self.network(features)[..., 0]
+
+    def evaluate(self, policy: Policy, obs: Tensor, action: Tensor | None, generator: torch.Generator) -> dict[str, Tensor]:
+        return {"value": self(policy.trunk(obs))}
+
+
+class DiscreteQ(nn.Module):
+    """Q(s, .) of finitely many actions; its mean under the policy is exact."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, features: Tensor, action: Tensor) -> Tensor:
+        return self.network(features).gather(-1, action[..., None])[..., 0]
+
+    def evaluate(self, policy: Policy, obs: Tensor, action: Tensor | None, generator: torch.Generator) -> dict[str, Tensor]:
+        features = policy.trunk(obs)
+        every, params = self.network(features), policy.from_features(features)
+        action = policy.head.sample(params, generator) if action is None else action
+        return {"value": (params.softmax(-1) * every).sum(-1), "q": every.gather(-1, action[..., None])[..., 0]}
+
+
+class ContinuousQ(nn.Module):
+    """Q(s, a) of an action vector; its mean under the policy is that of `draws` fresh samples."""
+
+    draws = 8
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, features: Tensor, action: Tensor) -> Tensor:
+        return self.network(torch.cat([features, action], -1))[..., 0]
+
+    def evaluate(self, policy: Policy, obs: Tensor, action: Tensor | None, generator: torch.Generator) -> dict[str, Tensor]:
+        features = policy.trunk(obs)
+        params = policy.from_features(features)
+        action = policy.head.sample(params, generator) if action is None else action
+        fresh = policy.head.sample(params.expand(self.draws, *params.shape), generator)
+        mean = self(features.expand(self.draws, *features.shape), fresh).mean(0)
+        return {"value": mean, "q": self(features, action)}
+
+
+def build_critic(
+    kind: str | None, policy: Policy, observations: spaces.Space, hidden: Sequence[int], network: Build | None = None
+) -> nn.Module | None:
+    """The critic a page asks for ('v', 'q' or None): a network of its own, or a head on the policy's trunk."""
+    if kind is None:
+        return None
+    if kind not in ("v", "q"):
+        raise LogpiError(f"A page's critic is 'v', 'q' or None, not {kind!r}.")
+    discrete, shared = policy.head.action_dtype == torch.long, not isinstance(policy.trunk, nn.Identity)
+    size = (hidden[-1] if hidden else vector_size(observations)) if shared else vector_size(observations)
+    inputs = size if kind == "v" or discrete else size + policy.head.action_shape[0]
+    outputs = policy.head.outputs if kind == "q" and discrete else 1
+    if shared:
+        body: nn.Module = orthogonal(nn.Linear(inputs, outputs), 1.0)
+    else:
+        body = network(inputs, outputs) if network else mlp(inputs, outputs, hidden, gain=1.0)
+    return V(body) if kind == "v" else DiscreteQ(body) if discrete else ContinuousQ(body)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a separate critic is fitted, for a page that does not say."""
+
+    lr: float = 1e-3
+    epochs: int = 10
+    minibatches: int = 4
+
+
+def fit(critic: nn.Module, policy: Policy, rows: Rows, optimizer: torch.optim.Optimizer, how: Fit) -> dict[str, Tensor]:
+    """Regress the critic on the targets: -mean (V - target)^2, raised over epochs of minibatches."""
+
+    def agreement(mini: Batch):  # noqa: ANN202
+        for part, weight in rows.parts(mini, torch.where(mini.mask, 1.0 / mini.mask.sum().clamp(min=1), 0.0)):
+            value = on_actions(part, lambda obs, action: critic(policy.trunk(obs).detach(), action))
+            yield -torch.where(part.mask, weight * objective.value_error(value, part.target), 0.0).sum()
+
+    return {"value_loss": -ascend(agreement, rows, optimizer, how.epochs, how.minibatches)["surrogate"]}
+
+
+def on_actions(b: Batch, f: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """f(obs, action) where the action was ours, 0 elsewhere, [..., T]: padding never enters a network."""
+    if b.mask.dim() == 1:
+        return f(b.obs, b.action)
+    out = f(b.obs[b.mask], b.action[b.mask])
+    return torch.zeros(b.mask.shape, dtype=out.dtype, device=out.device).masked_scatter(b.mask, out)
+
+
+def plan(method: object) -> Fit:
+    """The page's own figures for a separate fit, where it has them."""
+    own = {name: getattr(method, f"critic_{name}") for name in ("lr", "epochs", "minibatches") if hasattr(method, f"critic_{name}")}
+    return Fit(**own)

@@ -1,0 +1,62 @@
+"""Gymnasium environments behind our contract, in every autoreset mode: the same transitions come out of each."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from torch import Tensor
+
+from logpi.envs.base import Step
+from logpi.errors import LogpiError
+
+
+class Gymnasium:
+    """A Gymnasium vector environment.
+
+    same-step: the final observation is in the info. next-step: it is the observation, and the step after an end is a
+    dummy, masked. disabled: we reset what ended.
+    """
+
+    def __init__(self, env: gym.vector.VectorEnv, backend: str) -> None:
+        self.env, self.backend, self.n = env, backend, env.num_envs
+        self.observation_space, self.action_space = env.single_observation_space, env.single_action_space
+        self.mode = AutoresetMode(env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
+        self.pending = np.zeros(self.n, dtype=bool)  # next-step: ended, so the next step is a dummy
+
+    def reset(self, seeds: Sequence[int] | None = None) -> Tensor:
+        self.pending = np.zeros(self.n, dtype=bool)
+        if seeds is None or isinstance(self.env, SyncVectorEnv):
+            return torch.as_tensor(self.env.reset(seed=None if seeds is None else list(seeds))[0])
+        if len(set(seeds)) < len(seeds):
+            raise LogpiError(f"Backend {self.backend!r} cannot start two environments from one seed: use --backend sync.")
+        return torch.as_tensor(self.env.reset(seed=seeds[0])[0])
+
+    def step(self, action: Tensor) -> Step:
+        taken = action.cpu().numpy().astype(self.action_space.dtype, copy=False)
+        obs, reward, terminated, truncated, info = self.env.step(taken)
+        final, ended, mask = obs, terminated | truncated, None
+        if self.mode == AutoresetMode.NEXT_STEP:
+            if self.pending.any():
+                mask = torch.as_tensor(~self.pending)
+            self.pending = ended
+        elif ended.any():
+            if self.mode == AutoresetMode.SAME_STEP:
+                final = obs.copy()
+                final[ended] = np.stack(list(info["final_obs"][ended]))
+            else:
+                final = obs.copy()
+                obs, _ = self.env.reset(options={"reset_mask": ended})
+        tensors = (torch.as_tensor(x) for x in (obs, final, reward, terminated, truncated))
+        return Step(*tensors, mask)  # type: ignore[arg-type]
+
+    def state(self) -> dict[str, Any] | None:
+        return None
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        raise LogpiError("A Gymnasium environment's state was not saved: its episodes start again.")
+
+    def close(self) -> None:
+        self.env.close()

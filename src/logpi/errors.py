@@ -1,0 +1,20 @@
+"""Mistakes of the caller's: one sentence that names the thing and the cure."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class LogpiError(ValueError):
+    """Something asked for cannot be done; the message is one sentence that says what to do instead.
+
+    The command line prints the sentence and exits with code 2; a traceback needs `--debug`.
+    """
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """' Did you mean X?', or the list of what there is when nothing is near."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f" Did you mean {close[0]}?"
+    return f" There is: {', '.join(known)}." if known and len(known) <= 20 else ""

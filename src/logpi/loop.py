@@ -1,0 +1,138 @@
+"""rollout -> psi -> objective -> step, over and over: the only loop in the library."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from logpi import critic as critics
+from logpi.batch import Batch, Rows
+from logpi.errors import LogpiError
+from logpi.now import Divergence, Now, Surrogate, log_prob_of, row_scores
+from logpi.policy import Policy
+from logpi.step.gradient import total
+
+Collect = Callable[[Policy, nn.Module | None], Batch]
+
+
+@dataclass
+class Parts:
+    """All that a run is made of; what is not a setting is in a checkpoint.
+
+    `state` is the adaptive state: iteration, steps, horizon (steps of the whole run), progress (0 to 1), and what
+    pages keep there. `collect` has the environments, their normalisers and statistics, and its own generator.
+    """
+
+    method: Any
+    policy: Policy
+    critic: nn.Module | None
+    reference: Policy | None
+    collect: Any
+    optimizer: torch.optim.Optimizer
+    critic_optimizer: torch.optim.Optimizer | None
+    generator: torch.Generator  # shuffles minibatches
+    state: dict[str, Any]
+    micro: int | None = None  # rows through the networks at once; None: all
+
+
+@dataclass(frozen=True)
+class Record:
+    """What happened in one iteration: record["return"], record["kl"], ..."""
+
+    iteration: int
+    steps: int  # actions taken since the start of the run
+    seconds: float  # that this iteration took
+    metrics: dict[str, float] = field(repr=False)
+    batch: Batch = field(repr=False)
+    policy: Policy = field(repr=False)
+
+    def __getitem__(self, name: str) -> float:
+        return self.metrics[name]
+
+
+def loop(parts: Parts) -> Iterator[Record]:
+    """One record per iteration until the horizon; the caller prints, saves, plots or stops."""
+    state = parts.state
+    while state["steps"] < state["horizon"]:
+        began = perf_counter()
+        batch = parts.collect(parts.policy, parts.critic)
+        state["steps"] += int(batch.mask.sum())
+        batch, info = update(parts, batch)
+        parts.collect.settle(parts.policy)
+        state["iteration"] += 1
+        state["progress"] = min(1.0, state["steps"] / state["horizon"])
+        metrics = {k: v for k, v in info.items() if isinstance(v, float)} | parts.collect.metrics()
+        yield Record(state["iteration"], state["steps"], perf_counter() - began, metrics, batch, parts.policy)
+
+
+def update(parts: Parts, batch: Batch) -> tuple[Batch, dict[str, Any]]:
+    """One improvement of the policy, and of its critic if it has one, from one batch."""
+    method, policy, state = parts.method, parts.policy, parts.state
+    batch = batch.with_(scores=partial(row_scores, policy, batch))
+    if parts.reference is not None:
+        batch = batch.with_(log_ref=log_prob_of(parts.reference, batch))
+    batch = credited(method, batch, state)
+
+    rows = Rows(batch, parts.generator, whole=method.rows != "segments", micro=parts.micro)
+    surrogate = Surrogate(method, policy, parts.critic, rows, state)
+    kl = Divergence(policy, rows)
+    anneal(parts)
+    info = method.step(surrogate, kl, rows, parts.optimizer)
+    if parts.critic is not None and parts.critic_optimizer is not None:
+        how = critics.plan(method)
+        info |= critics.fit(parts.critic, policy, rows, parts.critic_optimizer, how)
+    info |= measure(parts, rows, surrogate)
+    info = read_once(info)
+    if hasattr(method, "adapt"):
+        parts.state.update(method.adapt(state, info | {"batch": batch}))
+    return batch, info
+
+
+def credited(method: Any, batch: Batch, state: dict[str, Any]) -> Batch:
+    """The batch with psi and target, computed on our actions alone and put back in their slots."""
+    actions, back = batch.to_actions()
+    credit, target = method.psi(actions, state)
+    for name, x in (("psi", credit), ("target", target)):
+        if x is not None and x.shape != actions.reward.shape:
+            raise LogpiError(f"{type(method).__name__}.psi returned a {name} of shape {tuple(x.shape)}: it must be {tuple(actions.reward.shape)}.")
+    return batch.with_(psi=back(credit.detach()), target=None if target is None else back(target.detach()))
+
+
+def anneal(parts: Parts) -> None:
+    """Learning rates fall linearly over the run where the page says so."""
+    left = 1.0 - parts.state["progress"] if getattr(parts.method, "anneal", False) else 1.0
+    for optimizer in (parts.optimizer, parts.critic_optimizer):
+        for group in optimizer.param_groups if optimizer is not None else ():
+            group["lr"] = group["initial_lr"] * left
+
+
+@torch.no_grad()
+def measure(parts: Parts, rows: Rows, surrogate: Surrogate) -> dict[str, Tensor]:
+    """What the update did, over all rows: the KL, the clip fraction, the entropy, the critic's explained variance."""
+    weight = rows.batch.mask.to(rows.batch.log_pi) / rows.batch.mask.sum()
+    limit = getattr(parts.method, "clip", None) or 0.2
+    found: dict[str, list[Tensor]] = {"kl": [], "clip_fraction": [], "entropy": []}
+    for part, w in rows.parts(rows.batch, weight):
+        now = Now(parts.policy, None, part)
+        outside = ((now.log_pi - part.log_pi).expm1().abs() > limit).to(w)
+        for name, x in (("kl", now.kl_old), ("clip_fraction", outside), ("entropy", now.entropy)):
+            found[name].append(torch.where(part.mask, w * x, 0.0).sum())
+    info = {name: torch.stack(x).sum() for name, x in found.items()}
+    if surrogate.first_ratio is not None:
+        info["first_ratio_error"] = surrogate.first_ratio
+    if rows.batch.value is not None and rows.batch.target is not None:
+        said = rows.batch.value if rows.batch.q is None else rows.batch.q
+        target, error = rows.batch.target[rows.batch.mask], (rows.batch.target - said)[rows.batch.mask]
+        info["explained_variance"] = 1 - error.var(correction=0) / target.var(correction=0).clamp(min=1e-12)
+    return info
+
+
+def read_once(info: dict[str, Any]) -> dict[str, Any]:
+    """Scalar tensors as floats, fetched from the device in one go."""
+    scalars = {k: v for k, v in info.items() if isinstance(v, Tensor) and v.numel() == 1}
+    values = torch.stack([v.detach().double().reshape(()) for v in scalars.values()]).tolist()
+    return info | dict(zip(scalars, values, strict=True))

@@ -1,0 +1,63 @@
+"""REINFORCE with a baseline (Williams 1992; Sutton & Barto 2018, section 13.4): return minus what was expected.
+
+grad J = E[ sum_t (G_t - b) grad log pi(a_t|s_t) ], unbiased for every b independent of the episode it is applied to:
+value, leave_one_out, and with `previous` mean and optimal. Made from the same batch, so biased: mean, time, optimal.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from logpi import average, objective, psi
+from logpi.page import Count, Fraction, Positive, page
+from logpi.step.gradient import ascend
+
+
+@page
+class Baseline:
+    """Whole episodes, any baseline, one ascent."""
+
+    episodes: Count = 16  # whole episodes of each iteration
+    gamma: Fraction = 0.99  # discount of later rewards
+    baseline: Literal["none", "mean", "time", "leave_one_out", "optimal", "value"] = "value"  # what is subtracted
+    previous: bool = False  # mean and optimal from the batches before: unbiased
+    decay: Fraction = 0.0  # weight of the older batches (with previous): a moving average
+    from_start: bool = False  # times gamma^t too: unbiased for the discounted J
+    lr: Positive = 3e-3  # learning rate of the policy
+    critic_lr: Positive = 3e-3  # learning rate of V
+    critic_epochs: Count = 10  # passes of V over the batch
+    anneal: bool = True  # the learning rates fall linearly to 0
+
+    rows = "episodes"
+    critic = property(lambda self: "v" if self.baseline == "value" else None)
+
+    def psi(self, b, state):
+        to_go = psi.reward_to_go(b.reward, b.ended, self.gamma)
+        if self.baseline == "value":  # bootstrapped where the episode was truncated
+            to_go = b.value + psi.gae(b.reward, b.value, b.value_next, b.terminated, b.truncated, self.gamma, lam=1.0)
+        credit = to_go - (state.get("baseline", 0.0) if self.previous else self.expected(b, to_go))
+        return psi.discount_from_start(credit, b.ended, self.gamma, b.start) if self.from_start else credit, to_go
+
+    def expected(self, b, to_go):
+        if self.baseline == "optimal":
+            return psi.optimal_constant(b.scores(torch.ones_like(to_go)), b.scores(to_go))
+        means = {"mean": psi.mean, "time": psi.time_mean, "leave_one_out": psi.others_time_mean}
+        if self.baseline in means:
+            return means[self.baseline](to_go, b.mask)
+        return b.value if self.baseline == "value" else 0.0
+
+    def objective(self, now, b, state):
+        return objective.score(now.log_pi, b.psi)
+
+    def average(self, mask: Tensor) -> Tensor:
+        return average.weights("per_episode", mask)
+
+    def step(self, surrogate, kl, rows, optimizer):
+        return ascend(surrogate, rows, optimizer)
+
+    def adapt(self, state, info):
+        constant = self.previous and self.baseline in ("mean", "optimal")
+        fresh = float(self.expected(info["batch"], info["batch"].target)) if constant else 0.0
+        keep = self.decay if "baseline" in state else 0.0
+        return state | {"baseline": keep * state.get("baseline", 0.0) + (1 - keep) * fresh}

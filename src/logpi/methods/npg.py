@@ -1,0 +1,49 @@
+"""Natural policy gradient (Kakade 2001): the steepest step in the space of policies, not of parameters.
+
+theta <- theta + sqrt(2 delta / g'F^-1 g) F^-1 g
+"""
+
+from typing import Literal
+
+from torch import Tensor
+
+from logpi import average, objective, psi
+from logpi.page import Count, Fraction, NonNegative, Positive, page
+from logpi.step.natural import natural_step
+
+
+@page
+class NPG:
+    """GAE, ratio, one step of fixed KL along the natural gradient."""
+
+    envs: Count = 8  # environments side by side
+    length: Count = 128  # steps of each in an iteration
+    gamma: Fraction = 0.99  # discount of later rewards
+    lam: Fraction = 0.97  # GAE: 0 trusts the critic, 1 the rewards
+    from_start: bool = False  # times gamma^t too: unbiased for the discounted J
+    delta: Positive = 0.01  # KL of one step, to second order
+    damping: NonNegative = 0.1  # added to the Fisher matrix's diagonal
+    iterations: Count = 10  # of conjugate gradient
+    fisher: Literal["head", "kl"] = "head"  # the head's own Fisher, or the KL differentiated twice
+    critic_lr: Positive = 3e-3  # learning rate of V
+    critic_epochs: Count = 10  # passes of V over the batch
+    critic_minibatches: Count = 4  # parts of each pass
+    anneal: bool = False  # V's learning rate falls linearly to 0
+
+    rows, critic = "segments", "v"
+
+    def psi(self, b, state):
+        credit = psi.gae(b.reward, b.value, b.value_next, b.terminated, b.truncated, self.gamma, self.lam)
+        target = b.value + credit
+        if self.from_start:
+            credit = psi.discount_from_start(credit, b.ended, self.gamma, b.start)
+        return psi.standardise(credit, b.mask), target
+
+    def objective(self, now, b, state):
+        return objective.ratio(now.log_pi, b.log_pi, b.psi)
+
+    def average(self, mask: Tensor) -> Tensor:
+        return average.weights("per_action", mask)
+
+    def step(self, surrogate, kl, rows, optimizer):
+        return natural_step(surrogate, kl, rows, optimizer, self.delta, self.damping, self.iterations, self.fisher)

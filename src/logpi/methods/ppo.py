@@ -1,0 +1,50 @@
+"""PPO-clip (Schulman et al. 2017): several passes over one batch, none paid for leaving the clip range.
+
+max E[ min(rho A, clip(rho, 1 - eps, 1 + eps) A) + c2 H(pi) - c1 (V - target)^2 ]   (eq. 7 and 9)
+"""
+
+from torch import Tensor
+
+from logpi import average, objective, psi
+from logpi.page import Count, Fraction, NonNegative, Positive, page
+from logpi.step.gradient import ascend
+
+
+@page
+class PPO:
+    """GAE, standardised; clipped ratio and entropy; epochs of minibatches."""
+
+    envs: Count = 8  # environments side by side
+    length: Count = 128  # steps of each in an iteration
+    gamma: Fraction = 0.99  # discount of later rewards
+    lam: Fraction = 0.95  # GAE: 0 trusts the critic, 1 the rewards
+    from_start: bool = False  # times gamma^t too: unbiased for the discounted J
+    clip: Positive = 0.2  # how far the ratio is paid for moving from 1
+    entropy: NonNegative = 0.01  # weight of the entropy bonus
+    value_coef: NonNegative = 0.5  # weight of the critic's error
+    value_clip: Positive | None = None  # how far V is paid for moving in an iteration
+    lr: Positive = 1e-3  # learning rate
+    anneal: bool = True  # the learning rate falls linearly to 0
+    epochs: Count = 4  # passes over the batch
+    minibatches: Count = 4  # parts of each pass
+    max_grad_norm: Positive = 0.5  # the gradient is cut to this length
+    target_kl: Positive | None = None  # passes stop beyond this mean KL(old || new)
+
+    rows, critic = "segments", "v"
+
+    def psi(self, b, state):
+        credit = psi.gae(b.reward, b.value, b.value_next, b.terminated, b.truncated, self.gamma, self.lam)
+        target = b.value + credit
+        if self.from_start:
+            credit = psi.discount_from_start(credit, b.ended, self.gamma, b.start)
+        return psi.standardise(credit, b.mask), target
+
+    def objective(self, now, b, state):
+        return objective.clip(now.log_pi, b.log_pi, b.psi, self.clip, self.clip) + self.entropy * now.entropy
+
+    def average(self, mask: Tensor) -> Tensor:
+        return average.weights("per_action", mask)
+
+    def step(self, surrogate, kl, rows, optimizer):
+        passes = (self.epochs, self.minibatches, self.max_grad_norm)
+        return ascend(surrogate, rows, optimizer, *passes, kl, self.target_kl)

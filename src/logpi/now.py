@@ -1,0 +1,141 @@
+"""What the current policy says about rows of a Batch, and the closures over it that a step receives."""
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, jvp
+
+from logpi import average, objective
+from logpi.batch import Batch, Rows
+from logpi.critic import on_actions
+from logpi.policy import Policy
+
+Side = Literal["old_new", "new_old"]
+
+
+class Now:
+    """The lazy record: each answer is computed when first asked for, [..., T], 0 where the action was not ours."""
+
+    def __init__(self, policy: Policy, critic: nn.Module | None, b: Batch) -> None:
+        self.policy, self.critic, self.b = policy, critic, b
+        self.flat = b.mask.dim() == 1
+
+    def _ours(self, x: Tensor) -> Tensor:
+        return x if self.flat else x[self.b.mask]
+
+    def _back(self, x: Tensor) -> Tensor:
+        if self.flat:
+            return x
+        return torch.zeros(self.b.mask.shape, dtype=x.dtype, device=x.device).masked_scatter(self.b.mask, x)
+
+    @cached_property
+    def _features(self) -> Tensor:
+        return self.policy.trunk(self._ours(self.b.obs))
+
+    @cached_property
+    def params(self) -> Tensor:
+        """The distribution's parameters for our actions, [N, P]."""
+        return self.policy.from_features(self._features)
+
+    @cached_property
+    def log_pi(self) -> Tensor:
+        """log pi(a|s) of the actions taken."""
+        return self._back(self.policy.head.log_prob(self.params, self._ours(self.b.action)))
+
+    @cached_property
+    def entropy(self) -> Tensor:
+        """H(pi(.|s))."""
+        return self._back(self.policy.head.entropy(self.params, self._ours(self.b.action)))
+
+    @cached_property
+    def kl_old(self) -> Tensor:
+        """KL(pi_old || pi), exact, from the parameters that drew the actions."""
+        return self._back(self.policy.head.kl(self._ours(self.b.params), self.params))
+
+    @cached_property
+    def kl_new(self) -> Tensor:
+        """KL(pi || pi_old), exact: the other direction."""
+        return self._back(self.policy.head.kl(self.params, self._ours(self.b.params)))
+
+    @cached_property
+    def value(self) -> Tensor:
+        """V(s), or Q(s, a) with a Q critic."""
+        assert self.critic is not None
+        return self._back(self.critic(self._features, self._ours(self.b.action)))
+
+
+class Surrogate:
+    """The surrogate of a minibatch, as scalars that sum to it, one for each micro-batch.
+
+    sum(weights * (objective - value_coef * critic's error)); the last term on pages with a `value_coef`.
+    """
+
+    def __init__(self, method: Any, policy: Policy, critic: nn.Module | None, rows: Rows, state: dict[str, Any]) -> None:
+        self.method, self.policy, self.critic, self.rows, self.state = method, policy, critic, rows, state
+        self.value_coef = joint_coef(method) if critic is not None else None
+        self.first_ratio: Tensor | None = None  # max |rho - 1| before the first step
+
+    def __call__(self, mini: Batch) -> Iterator[Tensor]:
+        for part, weight in self.rows.parts(mini, self.method.average(mini.mask)):
+            now = Now(self.policy, self.critic, part)
+            gain = self.method.objective(now, part, self.state)
+            if self.first_ratio is None:
+                gap = (now.log_pi.detach() - part.log_pi).expm1().abs()
+                self.first_ratio = torch.where(part.mask, gap, 0.0).amax()
+            if self.value_coef is not None:
+                clip = getattr(self.method, "value_clip", None)
+                gain = gain - self.value_coef * objective.value_error(now.value, part.target, part.value, clip)
+            yield torch.where(part.mask, weight.to(gain.dtype) * gain, 0.0).sum()
+
+
+def joint_coef(method: Any) -> float | None:
+    """The weight of the critic's error in the surrogate; None: the critic has a fit of its own."""
+    return getattr(method, "value_coef", None)
+
+
+class Divergence:
+    """The mean KL over the actions of a minibatch, as scalars that sum to it; and its Fisher product."""
+
+    def __init__(self, policy: Policy, rows: Rows) -> None:
+        self.policy, self.rows = policy, rows
+
+    def __call__(self, mini: Batch, side: Side = "old_new") -> Iterator[Tensor]:
+        """'old_new' is KL(pi_old || pi), 'new_old' KL(pi || pi_old)."""
+        for part, weight in self.rows.parts(mini, average.weights("per_action", mini.mask)):
+            now = Now(self.policy, None, part)
+            kl = now.kl_old if side == "old_new" else now.kl_new
+            yield torch.where(part.mask, weight.to(kl.dtype) * kl, 0.0).sum()
+
+    def fisher(self, mini: Batch, v: list[Tensor]) -> Iterator[list[Tensor]]:
+        """F v from the head's own Fisher matrix: J' F_head J v, J the network's Jacobian; needs no double backward."""
+        named = dict(self.policy.named_parameters())
+        tangents = dict(zip(named, v, strict=True))
+        for part, weight in self.rows.parts(mini, average.weights("per_action", mini.mask)):
+            obs, ours = (part.obs, weight) if part.mask.dim() == 1 else (part.obs[part.mask], weight[part.mask])
+            params, moved = jvp(lambda p, obs=obs: functional_call(self.policy, p, (obs,)), (named,), (tangents,))
+            pull = ours[:, None].to(params.dtype) * self.policy.head.fisher(params, moved)
+            grads = torch.autograd.grad(params, list(named.values()), pull.detach(), materialize_grads=True)
+            yield list(grads)
+
+
+def row_scores(policy: Policy, b: Batch, weight: Tensor) -> Tensor:
+    """[N, params]: for each row the gradient of sum_t weight_t log pi(a_t|s_t). One backward pass a row."""
+    rows = Rows(b, torch.Generator(), whole=True).batch
+    weight, params = weight.reshape(rows.mask.shape), list(policy.parameters())
+    out = []
+    for i in range(len(rows)):
+        ours = rows.mask[i]
+        total = (weight[i][ours] * policy.log_prob(rows.obs[i][ours], rows.action[i][ours])).sum()
+        grads = torch.autograd.grad(total, params, materialize_grads=True)
+        out.append(torch.cat([g.flatten() for g in grads]))
+    return torch.stack(out)
+
+
+def log_prob_of(policy: Policy, b: Batch) -> Tensor:
+    """log pi(a|s) of a whole batch under a frozen policy, [..., T]."""
+    flat_mask = b.mask.unsqueeze(0) if b.mask.dim() == 1 else b.mask
+    with torch.no_grad():
+        return on_actions(b.with_(mask=flat_mask), policy.log_prob).reshape(b.mask.shape)

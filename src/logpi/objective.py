@@ -1,0 +1,46 @@
+"""The surrogate L(theta) whose ascent is the policy update: per action, [..., T], to be maximised.
+
+`score`, `ratio`, `clip` and `mirror` agree to first order at theta = theta_old, where rho = pi / pi_old is 1:
+their gradient there is Psi grad log pi. Pure functions of tensors; log_pi_old and psi carry no gradient.
+"""
+
+from torch import Tensor
+
+from logpi import kl
+
+
+def score(log_pi: Tensor, psi: Tensor) -> Tensor:
+    """log pi(a|s) Psi: the score function, REINFORCE (Williams 1992)."""
+    return log_pi * psi
+
+
+def ratio(log_pi: Tensor, log_pi_old: Tensor, psi: Tensor) -> Tensor:
+    """rho Psi, rho = pi / pi_old: the importance-weighted surrogate (Schulman et al. 2015, TRPO, section 5)."""
+    return (log_pi - log_pi_old).exp() * psi
+
+
+def clip(log_pi: Tensor, log_pi_old: Tensor, psi: Tensor, low: float, high: float) -> Tensor:
+    """min(rho Psi, clip(rho, 1 - low, 1 + high) Psi) (Schulman et al. 2017, PPO, eq. 7).
+
+    Equal to min(rho, 1 + high) Psi for Psi >= 0 and max(rho, 1 - low) Psi for Psi < 0: nothing is gained by
+    leaving the range, everything is paid for returning to it.
+    """
+    rho = (log_pi - log_pi_old).exp()
+    return (rho * psi).minimum(rho.clamp(1 - low, 1 + high) * psi)
+
+
+def mirror(log_pi: Tensor, log_pi_old: Tensor, psi: Tensor, eta: float) -> Tensor:
+    """rho Psi - KL(pi || pi_old) / eta, the KL estimated from the old actions (`kl.from_old`).
+
+    Mirror descent with the step size eta (Tomar et al. 2020, MDPO).
+    """
+    return ratio(log_pi, log_pi_old, psi) - kl.from_old(log_pi, log_pi_old) / eta
+
+
+def value_error(value: Tensor, target: Tensor, value_old: Tensor | None = None, limit: float | None = None) -> Tensor:
+    """(V - target)^2, to be *minimised*; with a limit, the larger of it and the same for V held within limit of V_old."""
+    error = (value - target).square()
+    if limit is None or value_old is None:
+        return error
+    held = value_old + (value - value_old).clamp(-limit, limit)
+    return error.maximum((held - target).square())

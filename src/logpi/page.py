@@ -1,0 +1,62 @@
+"""What a method page is made of: a frozen record whose types say which values are allowed."""
+
+import dataclasses
+import typing
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from logpi.errors import LogpiError
+
+
+@dataclass(frozen=True)
+class Between:
+    """A number from `low` to `high`; `open_low` leaves `low` itself out. NaN is never inside."""
+
+    low: float
+    high: float = float("inf")
+    open_low: bool = False
+
+    def __contains__(self, x: float) -> bool:
+        return (self.low < x if self.open_low else self.low <= x) and x <= self.high and x != float("inf")
+
+    def __str__(self) -> str:
+        if self.high != float("inf"):
+            return f"from {self.low:g} to {self.high:g}"
+        return f"greater than {self.low:g}" if self.open_low else f"{self.low:g} or more"
+
+
+Fraction = Annotated[float, Between(0, 1)]
+Positive = Annotated[float, Between(0, open_low=True)]
+NonNegative = Annotated[float, Between(0)]
+Count = Annotated[int, Between(1)]
+Several = Annotated[int, Between(2)]
+
+
+def check(record: Any) -> None:
+    """Raise for the first field whose value its type does not allow."""
+    for name, hint in typing.get_type_hints(type(record), include_extras=True).items():
+        value, origin = getattr(record, name), typing.get_origin(hint)
+        if origin is typing.Literal and value not in typing.get_args(hint):
+            raise LogpiError(f"{name} is {value!r}: allowed is {', '.join(map(str, typing.get_args(hint)))}.")
+        options = [hint] if origin is Annotated else typing.get_args(hint)
+        for option in options:
+            if typing.get_origin(option) is Annotated and value is not None:
+                for x in value if origin is tuple else [value]:
+                    _check_one(name, x, *typing.get_args(option)[:2])
+
+
+def _check_one(name: str, value: Any, kind: type, allowed: Any) -> None:
+    number = isinstance(value, int) or (kind is float and isinstance(value, float))
+    if isinstance(allowed, Between) and (isinstance(value, bool) or not number or value not in allowed):
+        noun = "a whole number" if kind is int else "a number"
+        raise LogpiError(f"{name} is {value}: allowed is {noun} {allowed}.")
+
+
+T = typing.TypeVar("T")
+
+
+@typing.dataclass_transform(frozen_default=True)
+def page(cls: type[T]) -> type[T]:
+    """A frozen dataclass that refuses impossible values at construction. Pages inherit from nothing."""
+    cls.__post_init__ = check  # type: ignore[attr-defined]
+    return dataclasses.dataclass(frozen=True)(cls)

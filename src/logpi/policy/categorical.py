@@ -1,0 +1,46 @@
+"""pi(a|s) over finitely many actions. Parameters: logits [..., A]."""
+
+import torch
+from torch import Tensor, nn
+
+from logpi import kl
+
+
+class Categorical(nn.Module):
+    """A softmax over `n` actions, numbered from `start` in the environment."""
+
+    action_shape: tuple[int, ...] = ()
+    action_dtype = torch.long
+
+    def __init__(self, n: int, start: int = 0) -> None:
+        super().__init__()
+        self.outputs, self.start = n, start
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        return outputs
+
+    def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """argmax(logits + Gumbel noise) is distributed as the softmax: no normalising, no host sync."""
+        race = torch.empty_like(params).exponential_(generator=generator)
+        return (params - race.log()).argmax(-1)
+
+    def mode(self, params: Tensor) -> Tensor:
+        return params.argmax(-1)
+
+    def log_prob(self, params: Tensor, action: Tensor) -> Tensor:
+        return params.log_softmax(-1).gather(-1, action[..., None])[..., 0]
+
+    def entropy(self, params: Tensor, action: Tensor | None = None) -> Tensor:
+        log_p = params.log_softmax(-1)
+        return -torch.where(log_p == -torch.inf, 0.0, log_p.exp() * log_p).sum(-1)
+
+    def kl(self, p: Tensor, q: Tensor) -> Tensor:
+        return kl.categorical(p, q)
+
+    def fisher(self, params: Tensor, v: Tensor) -> Tensor:
+        """(diag(p) - p p') v."""
+        p = params.softmax(-1)
+        return p * (v - (p * v).sum(-1, keepdim=True))
+
+    def to_env(self, action: Tensor) -> Tensor:
+        return action + self.start if self.start else action

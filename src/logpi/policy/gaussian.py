@@ -1,0 +1,97 @@
+"""Diagonal Gaussians over a Box. Parameters: means and log-stds, [..., 2d].
+
+The log-std does not depend on the state; it is a log, so it cannot turn negative.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from logpi import kl
+from logpi.errors import LogpiError
+
+_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
+
+def bounded(low: Tensor, high: Tensor, name: str) -> None:
+    """Refuse a Box that has an infinite side."""
+    if not bool((low.isfinite() & high.isfinite()).all()):
+        raise LogpiError(f"The {name} head needs a bounded Box, this one has an infinite side: use --head gaussian.")
+
+
+class Gaussian(nn.Module):
+    """N(mean(s), std^2); actions are clipped to the Box on their way to the environment, stored as drawn."""
+
+    action_dtype = None
+
+    def __init__(self, low: Tensor, high: Tensor, log_std: float = 0.0) -> None:
+        super().__init__()
+        self.box_shape, self.outputs = tuple(low.shape), low.numel()
+        self.action_shape = (low.numel(),)
+        self.log_std = nn.Parameter(torch.full((low.numel(),), log_std))
+        self.register_buffer("low", low.flatten().to(self.log_std.dtype), persistent=False)
+        self.register_buffer("high", high.flatten().to(self.log_std.dtype), persistent=False)
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        return torch.cat([outputs, self.log_std.expand_as(outputs)], -1)
+
+    def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        mean, log_std = params.chunk(2, -1)
+        return mean + log_std.exp() * torch.empty_like(mean).normal_(generator=generator)
+
+    def mode(self, params: Tensor) -> Tensor:
+        return params.chunk(2, -1)[0]
+
+    def log_prob(self, params: Tensor, action: Tensor) -> Tensor:
+        mean, log_std = params.chunk(2, -1)
+        z = (action - mean) * (-log_std).exp()
+        return -(z.square() / 2 + log_std + _HALF_LOG_2PI).sum(-1)
+
+    def entropy(self, params: Tensor, action: Tensor | None = None) -> Tensor:
+        return (params.chunk(2, -1)[1] + 0.5 + _HALF_LOG_2PI).sum(-1)
+
+    def kl(self, p: Tensor, q: Tensor) -> Tensor:
+        return kl.gaussian(p, q)
+
+    def fisher(self, params: Tensor, v: Tensor) -> Tensor:
+        """1/std^2 on the mean, 2 on the log-std."""
+        (_, log_std), (v_mean, v_log_std) = params.chunk(2, -1), v.chunk(2, -1)
+        return torch.cat([v_mean * (-2 * log_std).exp(), 2 * v_log_std], -1)
+
+    def to_env(self, action: Tensor) -> Tensor:
+        return action.clamp(self.low, self.high).reshape(action.shape[:-1] + self.box_shape)
+
+
+class SquashedGaussian(Gaussian):
+    """a = low + (high - low) (tanh(u) + 1) / 2, u ~ N(mean(s), std^2): the density of a, u stored.
+
+    log pi(a) = log N(u) - sum log da/du. A bijection leaves the KL and the Fisher matrix those of u.
+    """
+
+    def __init__(self, low: Tensor, high: Tensor, log_std: float = 0.0) -> None:
+        super().__init__(low, high, log_std)
+        bounded(low, high, "squashed")
+
+    def _log_slope(self, u: Tensor) -> Tensor:
+        """log da/du, exact for large |u| too: 1 - tanh^2 u = 4 / (e^u + e^-u)^2."""
+        return ((self.high - self.low) / 2).log() + 2 * (math.log(2) - u - softplus(-2 * u))
+
+    def log_prob(self, params: Tensor, action: Tensor) -> Tensor:
+        return super().log_prob(params, action) - self._log_slope(action).sum(-1)
+
+    def entropy(self, params: Tensor, action: Tensor | None = None) -> Tensor:
+        """H(u) + log da/du at the stored sample: an estimate, unbiased in value and gradient on policy.
+
+        The sample is written as mean + std * noise with its own noise, so that the gradient is pathwise.
+        """
+        if action is None:
+            raise ValueError("The entropy of a squashed Gaussian is estimated: it needs the actions drawn.")
+        mean, log_std = params.chunk(2, -1)
+        noise = ((action - mean) * (-log_std).exp()).detach()
+        return super().entropy(params) + self._log_slope(mean + log_std.exp() * noise).sum(-1)
+
+    def to_env(self, action: Tensor) -> Tensor:
+        scaled = self.low + (self.high - self.low) * (action.tanh() + 1) / 2
+        return super().to_env(scaled)

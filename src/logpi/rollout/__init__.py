@@ -1,0 +1,1 @@
+"""Where Batches come from: `collect(policy, critic) -> Batch`."""

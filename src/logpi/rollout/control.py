@@ -1,0 +1,163 @@
+"""Environments and a policy -> Batch: segments of T steps, or whole episodes, or groups of them from one start."""
+
+from collections import deque
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from logpi import psi
+from logpi.batch import Batch
+from logpi.envs import Environments
+from logpi.errors import LogpiError
+from logpi.policy import Policy
+
+LONGEST = 100_000  # steps after which an episode that does not end is given up
+
+
+class Control:
+    """Collects for one page. `rows` is 'segments' (with `length`), 'episodes' or 'groups' (with `group`)."""
+
+    def __init__(
+        self, envs: Environments, rows: str, generator: torch.Generator, seed: int, length: int = 0, group: int = 1, gamma: float = 1.0
+    ) -> None:
+        self.envs, self.rows, self.generator = envs, rows, generator
+        self.length, self.group, self.gamma = length, group, gamma
+        self.version, self.finished = 0, 0
+        self.recent: deque[tuple[float, int]] = deque(maxlen=100)  # (return, length) of the last episodes
+        self.obs = envs.reset(self._seeds(envs.n, torch.Generator().manual_seed(seed)))
+        self.steps_before = torch.zeros(envs.n, dtype=torch.long)
+        self.return_before = torch.zeros(envs.n, dtype=torch.float64)
+        self.discounted = torch.zeros(envs.n, dtype=torch.float64)  # running return, for its normaliser
+        self.raw: tuple[Tensor, Tensor] | None = None  # observations and returns that the normalisers have yet to see
+
+    def _seeds(self, n: int, generator: torch.Generator) -> list[int]:
+        return torch.randint(2**31, (n,), generator=generator).tolist()
+
+    def __call__(self, policy: Policy, critic: nn.Module | None) -> Batch:
+        if self.rows != "segments":
+            starts = self._seeds(self.envs.n // self.group, self.generator) if self.rows == "groups" else None
+            seeds = None if starts is None else [s for s in starts for _ in range(self.group)]
+            self.obs = self.envs.reset(seeds)
+            self.steps_before.zero_(), self.return_before.zero_(), self.discounted.zero_()
+        with torch.inference_mode():
+            steps = self._roll(policy)
+        batch = self._batch(policy, critic, *(torch.stack(x, 1) for x in zip(*steps, strict=True)))
+        self.version += 1
+        return batch if self.rows != "groups" else batch.map(lambda x: x.unflatten(0, (-1, self.group)))
+
+    def _roll(self, policy: Policy) -> list[tuple[Tensor, ...]]:
+        """The steps, each (obs, seen, action, params, reward, terminated, truncated, mask, final)."""
+        like = next(policy.parameters())
+        envs, head, steps = self.envs, policy.head, []
+        obs, whole = self.obs.to(like), self.rows != "segments"
+        ours = torch.ones(envs.n, dtype=torch.bool, device=like.device)
+        everyone = ours
+        while len(steps) < self.length or whole:
+            seen = policy.normalise(obs)
+            params = policy(seen)
+            action = head.sample(params, self.generator)
+            step = envs.step(head.to_env(action))
+            mask = ours if whole else everyone if step.mask is None else step.mask.to(like.device)
+            ends = step.terminated.to(like.device), step.truncated.to(like.device)
+            steps.append((obs, seen, action, params, step.reward.to(like), *ends, mask, step.final.to(like)))
+            obs = step.obs.to(like)
+            if whole:
+                if step.mask is not None:
+                    ours = ours & step.mask.to(like.device)
+                ours = ours & ~(ends[0] | ends[1])
+                if not ours.any():
+                    break
+                if len(steps) == LONGEST:
+                    raise LogpiError(f"An episode has not ended after {LONGEST} steps: wrap the environment in gymnasium.wrappers.TimeLimit.")
+        self.obs = obs
+        return steps
+
+    def _batch(
+        self, policy: Policy, critic: nn.Module | None, obs: Tensor, seen: Tensor, action: Tensor, params: Tensor,
+        reward: Tensor, terminated: Tensor, truncated: Tensor, mask: Tensor, final: Tensor,
+    ) -> Batch:  # fmt: skip
+        ended = (terminated | truncated) & mask
+        start = self.steps_before.clone()
+        self._count(reward, ended, mask)
+        scaled = self._normalise_reward(policy, reward, ended, mask, obs)
+        with torch.no_grad():
+            log_pi = policy.head.log_prob(params, action)
+            version = torch.full_like(mask, self.version, dtype=torch.long)
+            batch = Batch(seen, action, log_pi, params, scaled, terminated & mask, truncated & mask, mask, version, start.to(mask.device))
+            return batch if critic is None else self._look(policy, critic, batch, policy.normalise(final))
+
+    def _look(self, policy: Policy, critic: Any, b: Batch, final: Tensor) -> Batch:
+        """What the critic says of every observation, and of what followed it *before any reset*."""
+        here = critic.evaluate(policy, b.obs, b.action, self.generator)
+        cut = b.truncated.clone()
+        cut[:, -1] = False
+        there = critic.evaluate(policy, torch.cat([final[:, -1], final[cut]]), None, self.generator)
+        after = {}
+        for name, x in here.items():
+            after[f"{name}_next"] = torch.cat([x[:, 1:], there[name][: len(b), None]], 1)
+            after[f"{name}_next"][cut] = there[name][len(b) :]
+        return b.with_(**here, **after)
+
+    def _normalise_reward(self, policy: Policy, reward: Tensor, ended: Tensor, mask: Tensor, obs: Tensor) -> Tensor:
+        """Rewards over the frozen std of the discounted return; what the statistics have yet to see is kept."""
+        scale = policy.return_normaliser
+        if scale is None and policy.normaliser is None:
+            return reward
+        returns = torch.zeros(0)
+        if scale is not None:
+            before = torch.nn.functional.pad(~ended[:, :-1], (1, 0), value=True)
+            x = torch.where(mask, reward, 0.0).double()
+            decay = self.gamma * before.double()
+            x[:, 0] += decay[:, 0] * self.discounted.to(x)
+            returns = psi.backward(x.flip(-1), decay.flip(-1)).flip(-1)  # forward in time
+            self.discounted = torch.where(ended[:, -1], 0.0, returns[:, -1]).cpu()
+            returns = returns[mask]
+            reward = scale(reward)
+        self.raw = (obs[mask], returns)
+        return reward
+
+    def settle(self, policy: Policy) -> None:
+        """After the update: the normalisers move to what the rollout saw."""
+        if self.raw is None:
+            return
+        if policy.normaliser is not None:
+            policy.normaliser.update(self.raw[0])
+        if policy.return_normaliser is not None:
+            policy.return_normaliser.update(self.raw[1])
+        self.raw = None
+
+    def _count(self, reward: Tensor, ended: Tensor, mask: Tensor) -> None:
+        """Returns and lengths of the episodes that ended, in the order in which they did."""
+        total = torch.where(mask, reward, 0.0).cpu().double().cumsum(1) + self.return_before[:, None]
+        taken = mask.cpu().long().cumsum(1) + self.steps_before[:, None]
+        ends = ended.cpu().nonzero()
+        base, age, done = [0.0] * len(total), [0] * len(total), []
+        for (row, t), so_far, steps in zip(ends.tolist(), total[*ends.T].tolist(), taken[*ends.T].tolist(), strict=True):
+            done.append((t, row, so_far - base[row], steps - age[row]))
+            base[row], age[row] = so_far, steps
+        self.recent.extend((ret, length) for _, _, ret, length in sorted(done))
+        self.finished += len(done)
+        self.return_before = total[:, -1] - torch.tensor(base, dtype=torch.float64)
+        self.steps_before = taken[:, -1] - torch.tensor(age)
+
+    def metrics(self) -> dict[str, float]:
+        """Mean return and length of the last 100 episodes (NaN before the first ends), and how many there were."""
+        n = len(self.recent)
+        mean = [sum(x) / n for x in zip(*self.recent, strict=True)] if n else [float("nan")] * 2
+        return {"return": mean[0], "length": mean[1], "episodes": float(self.finished)}
+
+    def state(self) -> dict[str, Any]:
+        """Everything but the generator and the policy; `envs` is None where an episode must be started again."""
+        names = ("obs", "steps_before", "return_before", "discounted", "version", "finished")
+        return {name: getattr(self, name) for name in names} | {"recent": list(self.recent), "envs": self.envs.state()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.version, self.finished = state["version"], state["finished"]
+        self.recent.extend((float(r), int(n)) for r, n in state["recent"])
+        if state["envs"] is None:
+            return
+        self.envs.load_state(state["envs"])
+        for name in ("obs", "steps_before", "return_before", "discounted"):
+            setattr(self, name, state[name])
+

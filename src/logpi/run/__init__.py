@@ -1,0 +1,1 @@
+"""Runs: settings, folders, checkpoints, evaluation, plots and the command line."""

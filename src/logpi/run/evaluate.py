@@ -1,0 +1,81 @@
+"""Evaluation: fresh episodes of a frozen policy, one in each of as many environments."""
+
+import dataclasses
+import json
+import statistics
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from logpi import envs
+from logpi.errors import LogpiError
+from logpi.policy import Policy
+from logpi.run.checkpoint import newest
+from logpi.rollout.control import LONGEST
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The returns of some episodes, undiscounted, rewards as the environment gave them."""
+
+    returns: list[float]
+    lengths: list[int]
+    deterministic: bool
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.returns)
+
+    @property
+    def interval(self) -> float:
+        """Half the width of the 95 % interval of the mean, 1.96 standard errors."""
+        return 1.96 * statistics.stdev(self.returns) / len(self.returns) ** 0.5 if len(self.returns) > 1 else float("nan")
+
+    def __str__(self) -> str:
+        how = "deterministic" if self.deterministic else "sampled"
+        return f"{self.mean:.1f} ± {self.interval:.1f} over {len(self.returns)} episodes ({how})"
+
+
+@torch.no_grad()
+def evaluate(policy: Policy, env: Any, episodes: int = 100, deterministic: bool = True, seed: int = 10_000, backend: envs.Backend = "auto") -> Evaluation:
+    """Play `episodes` episodes, each the first of its own seeded environment: none is left out for being long."""
+    like = next(policy.parameters())
+    made = envs.make(env, episodes, backend, device=str(like.device), dtype=like.dtype)
+    generator = torch.Generator(like.device).manual_seed(seed)
+    obs = made.reset(torch.randint(2**31, (episodes,), generator=torch.Generator().manual_seed(seed)).tolist())
+    alive = torch.ones(episodes, dtype=torch.bool, device=like.device)
+    returns = torch.zeros(episodes, dtype=torch.float64, device=like.device)
+    lengths = torch.zeros(episodes, dtype=torch.long, device=like.device)
+    for _ in range(LONGEST):
+        action = policy.act(obs, deterministic, generator)
+        step = made.step(action)
+        alive = alive if step.mask is None else alive & step.mask.to(alive.device)
+        returns += torch.where(alive, step.reward.to(returns), 0.0)
+        lengths += alive
+        alive, obs = alive & ~(step.terminated | step.truncated).to(alive.device), step.obs
+        if not alive.any():
+            made.close()
+            return Evaluation(returns.tolist(), lengths.tolist(), deterministic)
+    raise LogpiError(f"An episode of {env} has not ended after {LONGEST} steps: wrap the environment in gymnasium.wrappers.TimeLimit.")
+
+
+def environment_of(run: Path) -> str:
+    """The environment a run was trained on, from its config.toml."""
+    for folder in (run, run.parent.parent):
+        if (folder / "config.toml").is_file():
+            return tomllib.loads((folder / "config.toml").read_text())["run"]["env"]
+    raise LogpiError(f"{run} has no config.toml that names its environment: pass --env.")
+
+
+def write(run: Path, env: str, seed: int, kinds: list[Evaluation]) -> Path:
+    """eval/<steps>-<env>.json in the run folder: every return, the seed, the mean and its interval."""
+    checkpoint = newest(run)
+    folder = checkpoint.parent.parent / "eval"
+    folder.mkdir(exist_ok=True)
+    file = folder / f"{checkpoint.name}-{len(kinds[0].returns)}.json"
+    found = [{"mean": k.mean, "interval_95": k.interval, **dataclasses.asdict(k)} for k in kinds]
+    file.write_text(json.dumps({"env": env, "checkpoint": checkpoint.name, "seed": seed, "evaluations": found}, indent=1) + "\n")
+    return file

@@ -1,0 +1,53 @@
+"""`logpi.load`: a policy from a run folder or from one of its checkpoints."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from safetensors.torch import load_file
+
+from logpi.errors import LogpiError
+from logpi.policy import Policy, build_policy
+from logpi.run.checkpoint import newest, verify
+from logpi.run.paths import load_object
+
+
+def load(run: str | Path, network: Any = None, device: str = "cpu") -> Policy:
+    """The policy of a run (its newest checkpoint) or of a checkpoint folder, normaliser included, ready for `.act(obs)`.
+
+    `network` is needed where the run used one of the user's own: a folder never makes code run by itself.
+    """
+    folder = newest(Path(run))
+    verify(folder)
+    spec = json.loads((folder / "policy.json").read_text())
+    own = spec.pop("network")
+    dtype = getattr(torch, spec.pop("dtype"))
+    if own is not None and network is None:
+        raise LogpiError(f"This policy has a network of yours ({own}): pass it again, --network {own} or load(run, network=build).")
+    network = load_object(network) if isinstance(network, str) else network
+    space = {k: space_from_json(spec.pop(k)) for k in ("observations", "actions")}
+    with torch.random.fork_rng(devices=[]):
+        policy = build_policy(**space, **spec, network=network).place(device, dtype)
+    try:
+        policy.load_state_dict(load_file(folder / "policy.safetensors", device=device))
+    except RuntimeError as wrong:
+        raise LogpiError(f"The parameters in {folder} do not fit the network: was it built by another function?") from wrong
+    policy.spec = spec | space | {"network": own}
+    return policy.eval().requires_grad_(False)
+
+
+def space_to_json(space: spaces.Space) -> dict[str, Any]:
+    if isinstance(space, spaces.Discrete):
+        return {"discrete": int(space.n), "start": int(space.start)}
+    assert isinstance(space, spaces.Box)
+    return {"low": space.low.tolist(), "high": space.high.tolist(), "dtype": str(space.dtype)}
+
+
+def space_from_json(x: dict[str, Any]) -> spaces.Space:
+    if "discrete" in x:
+        return spaces.Discrete(x["discrete"], start=x["start"])
+    dtype = np.dtype(x["dtype"]).type
+    return spaces.Box(np.array(x["low"], dtype), np.array(x["high"], dtype), dtype=dtype)

@@ -1,0 +1,35 @@
+"""The user's own code by import path: './file.py:Name' or 'package.module:Name'."""
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+from logpi.errors import LogpiError, nearest
+
+
+def is_path(text: str) -> bool:
+    return ":" in text
+
+
+def load_object(text: str) -> Any:
+    """The object that an import path names. This runs the user's file: only ever a path that was typed."""
+    where, _, name = text.rpartition(":")
+    if where.endswith(".py"):
+        file = Path(where).expanduser().resolve()
+        if not file.is_file():
+            raise LogpiError(f"There is no file {where}: an import path is ./file.py:Name.")
+        spec = importlib.util.spec_from_file_location(file.stem, file)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[file.stem] = module  # dataclasses and inspect look there
+        spec.loader.exec_module(module)
+    else:
+        try:
+            module = importlib.import_module(where)
+        except ModuleNotFoundError as missing:
+            raise LogpiError(f"{text}: {missing}; an import path is ./file.py:Name or package.module:Name.") from missing
+    if not hasattr(module, name):
+        raise LogpiError(f"{where} has no {name!r}.{nearest(name, [x for x in vars(module) if not x.startswith('_')])}")
+    return getattr(module, name)

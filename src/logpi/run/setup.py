@@ -1,0 +1,153 @@
+"""From a method, an environment and settings to the parts of a run; and `learn`, the whole in one call."""
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import gymnasium as gym
+import torch
+
+from logpi import envs
+from logpi.critic import build_critic, plan
+from logpi.errors import LogpiError, nearest
+from logpi.loop import Parts, Record, loop
+from logpi.methods import METHODS
+from logpi.now import joint_coef
+from logpi.page import Count, check, page
+from logpi.policy import Policy, build_policy
+from logpi.rollout.control import Control
+from logpi.run.load import load
+from logpi.run.paths import is_path, load_object
+
+
+@page
+class Settings:
+    """Of a run, whatever the method."""
+
+    env: str = "CartPole-v1"  # a Gymnasium id, a native one, or ./file.py:MyEnv
+    steps: Count = 100_000  # actions to take in all
+    seed: int = 0  # of networks, environments and sampling
+    backend: envs.Backend = "auto"  # what steps the environments
+    head: Literal["gaussian", "squashed", "beta"] = "gaussian"  # density on a Box
+    hidden: tuple[Count, ...] = (64, 64)  # widths of the hidden layers
+    network: str | None = None  # ./file.py:build, build(inputs, outputs) -> module
+    shared: bool = False  # policy and critic share all layers but the last
+    normalise_obs: bool = False  # observations to mean 0, std 1
+    normalise_reward: bool = False  # rewards over the std of the discounted return
+    optimizer: str = "Adam"  # any of torch.optim
+    reference: str | None = None  # run whose policy is pi_ref; else the first policy
+    micro: Count | None = None  # rows through the networks at once: memory only
+    device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"  # where tensors live
+    dtype: Literal["float32", "float64"] = "float32"  # of parameters and data
+    threads: Count = 1  # of torch; more is slower for small networks
+
+
+def learn(method: Any = "ppo", env: str | Callable[[], gym.Env] = "CartPole-v1", **settings: Any) -> Iterator[Record]:
+    """Train, one record per iteration: `for record in logpi.learn("ppo", "CartPole-v1", steps=50_000, clip=0.1): ...`.
+
+    method: a name of METHODS, a page (class or instance), or an import path. Keywords are fields of the page or of
+    `Settings`. record["return"] is the mean of the last 100 episodes, record.policy acts.
+    """
+    names = {f.name for f in dataclasses.fields(Settings)}
+    fields = {k: settings.pop(k) for k in list(settings) if k not in names}
+    network = settings.pop("network", None)
+    given = Settings(**settings, env=env if isinstance(env, str) else "custom", network=network if isinstance(network, str) else None)
+    return loop(assemble(find_method(method, fields), given, env, None if isinstance(network, str) else network))
+
+
+def find_method(method: Any, fields: dict[str, Any] | None = None) -> Any:
+    """A page from a name, an import path, a class or an instance; checked to be one."""
+    if isinstance(method, str):
+        if not is_path(method) and method not in METHODS:
+            raise LogpiError(f"There is no method {method!r}.{nearest(method, METHODS)}")
+        method = load_object(method) if is_path(method) else METHODS[method]
+    name = method.__name__ if isinstance(method, type) else type(method).__name__
+    missing = [x for x in ("psi", "objective", "average", "step", "rows", "critic") if not hasattr(method, x)]
+    if missing or not dataclasses.is_dataclass(method):
+        raise LogpiError(f"{name} is not a method page: it needs to be a dataclass with psi, objective, average, step, rows and critic.")
+    known = [f.name for f in dataclasses.fields(method)]
+    for field in fields or {}:
+        if field not in known:
+            raise LogpiError(f"Neither {name} nor the run's settings have {field!r}.{nearest(field, known)}")
+    made = method(**fields or {}) if isinstance(method, type) else dataclasses.replace(method, **fields or {})
+    check(made)
+    if made.rows not in ("segments", "episodes", "groups"):
+        raise LogpiError(f"{name}.rows is {made.rows!r}: there is segments, episodes and groups.")
+    return made
+
+
+def pick_device(name: str) -> str:
+    """'auto' is the first of cuda, mps and cpu that this machine has."""
+    have = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return next(x for x in have if have[x])
+    if not have[name]:
+        raise LogpiError(f"This machine has no {name} that torch can use: use --device auto.")
+    return name
+
+
+def assemble(method: Any, settings: Settings, env: Any = None, network: Any = None) -> Parts:
+    """Everything that `loop` needs, built from one seed. `env` and `network` may be objects of the caller's."""
+    torch.set_num_threads(settings.threads)
+    device, dtype = pick_device(settings.device), getattr(torch, settings.dtype)
+    construct = env if env is not None and not isinstance(env, str) else settings.env
+    if isinstance(construct, str) and is_path(construct):
+        construct = load_object(construct)
+    network = load_object(settings.network) if network is None and settings.network else network
+    seeds = torch.randint(2**31, (4,), generator=torch.Generator().manual_seed(settings.seed)).tolist()
+
+    n = {"segments": getattr(method, "envs", 8), "episodes": getattr(method, "episodes", 16)}.get(method.rows, 0)
+    group = getattr(method, "group", 8) if method.rows == "groups" else 1
+    n = n or getattr(method, "starts", 4) * group
+    made = envs.make(construct, n, settings.backend, device=device, dtype=dtype, seeded=method.rows == "groups")
+    policy, critic = networks(method, settings, made, network, seeds[0])
+    policy.place(device, dtype)
+    if critic is not None:
+        critic.to(device, dtype)
+    sampler = torch.Generator(device).manual_seed(seeds[1])
+    collect = Control(made, method.rows, sampler, seeds[2], getattr(method, "length", 128), group, getattr(method, "gamma", 1.0))
+    shuffler = torch.Generator().manual_seed(seeds[3])
+    state = {"iteration": 0, "steps": 0, "horizon": settings.steps, "progress": 0.0}
+    reference = reference_policy(method, settings, policy)
+    return Parts(method, policy, critic, reference, collect, *optimizers(method, settings, policy, critic), shuffler, state, settings.micro)
+
+
+def networks(method: Any, settings: Settings, made: envs.Environments, network: Any, seed: int) -> tuple[Policy, Any]:
+    """Policy and critic, initialised on the CPU from the seed alone: the same on every device."""
+    chosen = {k: getattr(settings, k) for k in ("head", "hidden", "shared", "normalise_obs", "normalise_reward")}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        policy = build_policy(made.observation_space, made.action_space, **chosen, network=network)
+        critic = build_critic(method.critic, policy, made.observation_space, settings.hidden, network)
+    policy.spec = chosen | {"observations": made.observation_space, "actions": made.action_space}
+    policy.spec |= {"network": settings.network or ("custom" if network is not None else None)}
+    return policy, critic
+
+
+def reference_policy(method: Any, settings: Settings, policy: Policy) -> Policy | None:
+    """pi_ref, frozen, for a page that asks for one."""
+    if not getattr(method, "reference", False):
+        return None
+    frozen = load(settings.reference) if settings.reference else copy.deepcopy(policy)
+    return frozen.place(pick_device(settings.device), getattr(torch, settings.dtype)).requires_grad_(False)
+
+
+def optimizers(method: Any, settings: Settings, policy: Policy, critic: Any) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer | None]:
+    """One for policy and critic where the page fits them jointly, else one for each."""
+    kind = getattr(torch.optim, settings.optimizer, None)
+    known = [x for x in dir(torch.optim) if isinstance(getattr(torch.optim, x), type) and x != "Optimizer"]
+    if settings.optimizer not in known or kind is None:
+        raise LogpiError(f"torch.optim has no {settings.optimizer!r}.{nearest(settings.optimizer, known)}")
+    extra = {"eps": 1e-5, "fused": settings.device != "mps"} if settings.optimizer in ("Adam", "AdamW") else {}
+    joint = critic is not None and joint_coef(method) is not None
+    params = [*policy.parameters(), *(critic.parameters() if joint else [])]
+    own = None if joint or critic is None else kind(critic.parameters(), lr=plan(method).lr, **extra)
+    if hasattr(method, "lr"):
+        main = kind(params, lr=method.lr, **extra)
+    else:  # a natural step sets its own length
+        main = torch.optim.SGD(params, lr=1.0)
+    for optimizer in (main, own):
+        for part in optimizer.param_groups if optimizer is not None else ():
+            part["initial_lr"] = part["lr"]
+    return main, own

@@ -1,0 +1,86 @@
+"""`logpi methods` and `logpi show`: read from the pages themselves."""
+
+import ast
+import inspect
+import textwrap
+from types import FunctionType, ModuleType
+from typing import Any
+
+from logpi import loop as loop_module
+from logpi.methods import METHODS
+
+MEMBERS = ("psi", "objective", "average", "step")
+FACTORS = ("logpi.psi", "logpi.objective", "logpi.average", "logpi.kl", "logpi.step")
+
+
+def methods_table() -> list[tuple[str, ...]]:
+    """(name, psi, objective, average, step) of each method, from what its members call; in brackets what a field switches on."""
+    table = []
+    for name, page in METHODS.items():
+        cells = []
+        for member in MEMBERS:
+            spoken = [f"({_spoken(f)})" if optional else _spoken(f) for f, optional in _called(vars(page)[member], page).items()]
+            cells.append(", ".join(spoken))
+        table.append((name, *cells))
+    return table
+
+
+def page_source(page: type) -> str:
+    """The page, and under it the source of exactly the functions it calls, then the loop that calls the page."""
+    module = inspect.getmodule(page)
+    parts = [inspect.getsource(module) if module is not None else inspect.getsource(page)]
+    seen: list[FunctionType] = []
+    members = [x for x in vars(page).values() if inspect.isfunction(x) and not x.__name__.startswith("__")]
+    todo = [f for member in members for f in _called(member)]
+    while todo:
+        function = todo.pop(0)
+        if function not in seen:
+            seen.append(function)
+            todo += list(_called(function))
+    for name in dict.fromkeys(f.__module__ for f in seen):
+        own = sorted((f for f in seen if f.__module__ == name), key=lambda f: f.__code__.co_firstlineno)
+        parts.append(f"# {'-' * 20} {name}\n\n" + "\n\n".join(inspect.getsource(f).rstrip() for f in own) + "\n")
+    parts.append(f"# {'-' * 20} {loop_module.__name__}\n\n" + "\n\n".join(inspect.getsource(f).rstrip() for f in (loop_module.loop, loop_module.update)))
+    return "\n".join(parts)
+
+
+def _tree(function: FunctionType) -> ast.AST:
+    return ast.parse(textwrap.dedent(inspect.getsource(function)))
+
+
+def _called(function: Any, page: type | None = None) -> dict[FunctionType, bool]:
+    """The functions of the factor rooms that a function names, in its order; True where only a condition leads to them.
+
+    Members of the page that it calls as self.name(...) are followed.
+    """
+    found: dict[FunctionType, bool] = {}
+
+    def visit(node: ast.AST, optional: bool) -> None:
+        for thing in _named(node, function.__globals__):
+            if inspect.isfunction(thing) and thing.__module__.startswith(FACTORS):
+                found[thing] = found.get(thing, True) and optional
+        if page is not None and isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
+            member = vars(page).get(node.attr)
+            for inner, _ in _called(member).items() if inspect.isfunction(member) else ():
+                found.setdefault(inner, True)
+        for child in ast.iter_child_nodes(node):
+            branch = isinstance(node, ast.If | ast.IfExp) and child is not node.test
+            visit(child, optional or branch)
+
+    visit(_tree(function), False)
+    return found
+
+
+def _named(node: ast.AST, space: dict[str, Any]) -> list[Any]:
+    """What a name or an attribute of a module stands for; the values of a literal table of functions."""
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and isinstance(space.get(node.value.id), ModuleType):
+        return [getattr(space[node.value.id], node.attr, None)]
+    if isinstance(node, ast.Name):
+        thing = space.get(node.id)
+        return list(thing.values()) if isinstance(thing, dict) and node.id.isupper() else [thing]
+    return []
+
+
+def _spoken(function: FunctionType) -> str:
+    name = function.__name__.replace("_", " ")
+    return f"KL {name}" if function.__module__ == "logpi.kl" else name
