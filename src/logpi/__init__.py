@@ -10,7 +10,23 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_ROOMS = ("average", "batch", "critic", "envs", "kl", "loop", "methods", "now", "objective", "page", "policy", "psi", "rollout", "run", "step")
+_ROOMS = (
+    "average",
+    "batch",
+    "critic",
+    "envs",
+    "kl",
+    "loop",
+    "methods",
+    "now",
+    "objective",
+    "page",
+    "policy",
+    "psi",
+    "rollout",
+    "run",
+    "step",
+)
 _NAMES = {
     "METHODS": "logpi.methods",
     "learn": "logpi.run.setup",

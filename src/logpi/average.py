@@ -30,28 +30,31 @@ def weights(kind: Kind, mask: Tensor, budget: float | None = None) -> Tensor:
         return ours / ours.sum(-1, keepdim=True).clamp(min=1) / rows
     if kind == "per_budget" and budget is not None:
         return ours / (rows * budget)
-    raise ValueError(f"average {kind!r} with budget {budget}: there is per_episode, per_action, per_sequence, and per_budget with a budget.")
+    raise ValueError(
+        f"average {kind!r}, budget {budget}: there is per_episode, per_action, per_sequence, per_budget (with a budget)."
+    )
 
 
-def _apply(x: Tensor, weight: Tensor, mask: Tensor) -> Tensor:
+def total(x: Tensor, weight: Tensor, mask: Tensor) -> Tensor:
+    """sum(weight * x) over our actions, in x's float type; masked slots may hold anything."""
     return torch.where(mask, x * weight.to(x.dtype), 0.0).sum()
 
 
 def per_episode(x: Tensor, mask: Tensor) -> Tensor:
     """(1/N) sum_n sum_t x: the textbook's, the only one that leaves REINFORCE unbiased."""
-    return _apply(x, weights("per_episode", mask), mask)
+    return total(x, weights("per_episode", mask), mask)
 
 
 def per_action(x: Tensor, mask: Tensor) -> Tensor:
     """Every action counts once: long rows weigh more. What PPO and its family do."""
-    return _apply(x, weights("per_action", mask), mask)
+    return total(x, weights("per_action", mask), mask)
 
 
 def per_sequence(x: Tensor, mask: Tensor) -> Tensor:
     """Every row counts once: an action in a long row weighs less (GRPO's 1/|o_i|, Shao et al. 2024)."""
-    return _apply(x, weights("per_sequence", mask), mask)
+    return total(x, weights("per_sequence", mask), mask)
 
 
 def per_budget(x: Tensor, mask: Tensor, budget: float) -> Tensor:
     """sum / (rows x budget): a constant divisor, no bias by length (Dr. GRPO, Liu et al. 2025)."""
-    return _apply(x, weights("per_budget", mask, budget), mask)
+    return total(x, weights("per_budget", mask, budget), mask)

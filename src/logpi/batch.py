@@ -90,7 +90,9 @@ def _compact(b: Batch) -> tuple[Batch, Callable[[Tensor], Tensor]]:
         last = torch.zeros_like(slot).scatter_reduce(-1, owner, torch.where(alive, slot, 0), "amax")
         at_last = following.nan_to_num(0.0, 0.0, 0.0).gather(-1, last)
         goes_on = torch.nn.functional.pad(ours[..., 1:], (0, 1)) & ~(terminated | truncated)
-        return torch.where(ours, torch.where(goes_on, torch.nn.functional.pad(front(here)[..., 1:], (0, 1)), at_last), 0)
+        return torch.where(
+            ours, torch.where(goes_on, torch.nn.functional.pad(front(here)[..., 1:], (0, 1)), at_last), 0
+        )
 
     terminated = spread(b.terminated.long()) > 0
     truncated = (spread(b.truncated.long()) > 0) | ~ours
@@ -124,14 +126,19 @@ class Rows:
         return len(self.batch)
 
     def shuffled(self, minibatches: int) -> Iterator[Batch]:
-        """Every row once, in `minibatches` parts of equal size (to one row)."""
-        order = torch.randperm(len(self), generator=self.generator, device=self.generator.device)
-        for rows in order.to(self.batch.mask.device).tensor_split(min(minibatches, len(self))):
-            yield self.batch[rows]
+        """Every row once, in `minibatches` parts of equal size (to one row); one part is the batch as it stands."""
+        if minibatches == 1 or len(self) < 2:
+            yield self.batch
+            return
+        order = torch.randperm(len(self), generator=self.generator).to(self.batch.mask.device)
+        mixed, at = self.batch[order], 0
+        for size in (len(x) for x in order.tensor_split(min(minibatches, len(self)))):
+            yield mixed[at : at + size]
+            at += size
 
-    def parts(self, mini: Batch, *beside: Tensor) -> Iterator[tuple[Batch, ...]]:
-        """`mini`, and the tensors beside it, in micro-batches."""
+    def parts(self, mini: Batch, weight: Tensor) -> Iterator[tuple[Batch, Tensor]]:
+        """`mini`, and its actions' weights, in micro-batches."""
         size = self.micro or max(1, len(mini))
         for at in range(0, len(mini), size):
             here = slice(at, at + size)
-            yield (mini if size >= len(mini) else mini[here], *(x[here] for x in beside))
+            yield mini if size >= len(mini) else mini[here], weight[here]

@@ -6,15 +6,15 @@ leaves it a fit of its own, on detached features, so that a shared trunk never m
 region a natural step trusted.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
 
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from logpi import objective
+from logpi import average, objective
 from logpi.batch import Batch, Rows
 from logpi.errors import LogpiError
 from logpi.policy import Policy, vector_size
@@ -27,7 +27,9 @@ class Critic(Protocol):
         """What is fitted: V(s) or Q(s, a), [...]."""
         ...
 
-    def evaluate(self, policy: Policy, obs: Tensor, action: Tensor | None, generator: torch.Generator) -> dict[str, Tensor]:
+    def evaluate(
+        self, policy: Policy, obs: Tensor, action: Tensor | None, generator: torch.Generator
+    ) -> dict[str, Tensor]:
         """value = V(s) or E_pi Q(s, .), and q = Q(s, a) of a Q critic, a drawn afresh where it is None."""
         ...
 
@@ -42,7 +44,9 @@ class V(nn.Module):
     def forward(self, features: Tensor, action: Tensor | None = None) -> Tensor:
         return self.network(features)[..., 0]
 
-    def evaluate(self, policy: Policy, obs: Tensor, action: Tensor | None, generator: torch.Generator) -> dict[str, Tensor]:
+    def evaluate(
+        self, policy: Policy, obs: Tensor, action: Tensor | None, generator: torch.Generator
+    ) -> dict[str, Tensor]:
         return {"value": self(policy.trunk(obs))}
 
 
@@ -56,7 +60,9 @@ class DiscreteQ(nn.Module):
     def forward(self, features: Tensor, action: Tensor) -> Tensor:
         return self.network(features).gather(-1, action[..., None])[..., 0]
 
-    def evaluate(self, policy: Policy, obs: Tensor, action: Tensor | None, generator: torch.Generator) -> dict[str, Tensor]:
+    def evaluate(
+        self, policy: Policy, obs: Tensor, action: Tensor | None, generator: torch.Generator
+    ) -> dict[str, Tensor]:
         features = policy.trunk(obs)
         every, params = self.network(features), policy.from_features(features)
         action = policy.head.sample(params, generator) if action is None else action
@@ -75,7 +81,9 @@ class ContinuousQ(nn.Module):
     def forward(self, features: Tensor, action: Tensor) -> Tensor:
         return self.network(torch.cat([features, action], -1))[..., 0]
 
-    def evaluate(self, policy: Policy, obs: Tensor, action: Tensor | None, generator: torch.Generator) -> dict[str, Tensor]:
+    def evaluate(
+        self, policy: Policy, obs: Tensor, action: Tensor | None, generator: torch.Generator
+    ) -> dict[str, Tensor]:
         features = policy.trunk(obs)
         params = policy.from_features(features)
         action = policy.head.sample(params, generator) if action is None else action
@@ -115,10 +123,11 @@ class Fit:
 def fit(critic: nn.Module, policy: Policy, rows: Rows, optimizer: torch.optim.Optimizer, how: Fit) -> dict[str, Tensor]:
     """Regress the critic on the targets: -mean (V - target)^2, raised over epochs of minibatches."""
 
-    def agreement(mini: Batch):  # noqa: ANN202
-        for part, weight in rows.parts(mini, torch.where(mini.mask, 1.0 / mini.mask.sum().clamp(min=1), 0.0)):
+    def agreement(mini: Batch) -> Iterator[Tensor]:
+        for part, weight in rows.parts(mini, average.weights("per_action", mini.mask)):
             value = on_actions(part, lambda obs, action: critic(policy.trunk(obs).detach(), action))
-            yield -torch.where(part.mask, weight * objective.value_error(value, part.target), 0.0).sum()
+            assert part.target is not None
+            yield -average.total(objective.value_error(value, part.target), weight, part.mask)
 
     return {"value_loss": -ascend(agreement, rows, optimizer, how.epochs, how.minibatches)["surrogate"]}
 
@@ -131,7 +140,7 @@ def on_actions(b: Batch, f: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     return torch.zeros(b.mask.shape, dtype=out.dtype, device=out.device).masked_scatter(b.mask, out)
 
 
-def plan(method: object) -> Fit:
+def plan(method: Any) -> Fit:
     """The page's own figures for a separate fit, where it has them."""
-    own = {name: getattr(method, f"critic_{name}") for name in ("lr", "epochs", "minibatches") if hasattr(method, f"critic_{name}")}
+    own = {f.name: getattr(method, f"critic_{f.name}") for f in fields(Fit) if hasattr(method, f"critic_{f.name}")}
     return Fit(**own)

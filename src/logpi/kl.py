@@ -66,6 +66,13 @@ def gaussian(p: Tensor, q: Tensor) -> Tensor:
 def beta(p: Tensor, q: Tensor) -> Tensor:
     """KL(p || q) of independent Betas, records [..., 2d] of alphas and betas -> [...]."""
     (a, b), (c, d) = p.chunk(2, -1), q.chunk(2, -1)
-    log_norm = torch.lgamma(c) + torch.lgamma(d) - torch.lgamma(c + d) - torch.lgamma(a) - torch.lgamma(b) + torch.lgamma(a + b)
+    log_norm = (
+        torch.lgamma(c)
+        + torch.lgamma(d)
+        - torch.lgamma(c + d)
+        - torch.lgamma(a)
+        - torch.lgamma(b)
+        + torch.lgamma(a + b)
+    )
     total = torch.digamma(a + b)
     return (log_norm + (a - c) * (torch.digamma(a) - total) + (b - d) * (torch.digamma(b) - total)).sum(-1)

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from logpi import average
 from logpi import critic as critics
 from logpi.batch import Batch, Rows
 from logpi.errors import LogpiError
 from logpi.now import Divergence, Now, Surrogate, log_prob_of, row_scores
 from logpi.policy import Policy
-from logpi.step.gradient import total
 
 Collect = Callable[[Policy, nn.Module | None], Batch]
 
@@ -98,7 +98,8 @@ def credited(method: Any, batch: Batch, state: dict[str, Any]) -> Batch:
     credit, target = method.psi(actions, state)
     for name, x in (("psi", credit), ("target", target)):
         if x is not None and x.shape != actions.reward.shape:
-            raise LogpiError(f"{type(method).__name__}.psi returned a {name} of shape {tuple(x.shape)}: it must be {tuple(actions.reward.shape)}.")
+            shapes = f"{tuple(x.shape)}: it must be {tuple(actions.reward.shape)}"
+            raise LogpiError(f"{type(method).__name__}.psi returned a {name} of shape {shapes}.")
     return batch.with_(psi=back(credit.detach()), target=None if target is None else back(target.detach()))
 
 
@@ -113,14 +114,13 @@ def anneal(parts: Parts) -> None:
 @torch.no_grad()
 def measure(parts: Parts, rows: Rows, surrogate: Surrogate) -> dict[str, Tensor]:
     """What the update did, over all rows: the KL, the clip fraction, the entropy, the critic's explained variance."""
-    weight = rows.batch.mask.to(rows.batch.log_pi) / rows.batch.mask.sum()
     limit = getattr(parts.method, "clip", None) or 0.2
     found: dict[str, list[Tensor]] = {"kl": [], "clip_fraction": [], "entropy": []}
-    for part, w in rows.parts(rows.batch, weight):
+    for part, weight in rows.parts(rows.batch, average.weights("per_action", rows.batch.mask)):
         now = Now(parts.policy, None, part)
-        outside = ((now.log_pi - part.log_pi).expm1().abs() > limit).to(w)
+        outside = ((now.log_pi - part.log_pi).expm1().abs() > limit).to(part.log_pi)
         for name, x in (("kl", now.kl_old), ("clip_fraction", outside), ("entropy", now.entropy)):
-            found[name].append(torch.where(part.mask, w * x, 0.0).sum())
+            found[name].append(average.total(x, weight, part.mask))
     info = {name: torch.stack(x).sum() for name, x in found.items()}
     if surrogate.first_ratio is not None:
         info["first_ratio_error"] = surrogate.first_ratio

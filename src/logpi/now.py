@@ -73,7 +73,9 @@ class Surrogate:
     sum(weights * (objective - value_coef * critic's error)); the last term on pages with a `value_coef`.
     """
 
-    def __init__(self, method: Any, policy: Policy, critic: nn.Module | None, rows: Rows, state: dict[str, Any]) -> None:
+    def __init__(
+        self, method: Any, policy: Policy, critic: nn.Module | None, rows: Rows, state: dict[str, Any]
+    ) -> None:
         self.method, self.policy, self.critic, self.rows, self.state = method, policy, critic, rows, state
         self.value_coef = joint_coef(method) if critic is not None else None
         self.first_ratio: Tensor | None = None  # max |rho - 1| before the first step
@@ -87,8 +89,9 @@ class Surrogate:
                 self.first_ratio = torch.where(part.mask, gap, 0.0).amax()
             if self.value_coef is not None:
                 clip = getattr(self.method, "value_clip", None)
+                assert part.target is not None
                 gain = gain - self.value_coef * objective.value_error(now.value, part.target, part.value, clip)
-            yield torch.where(part.mask, weight.to(gain.dtype) * gain, 0.0).sum()
+            yield average.total(gain, weight, part.mask)
 
 
 def joint_coef(method: Any) -> float | None:
@@ -106,8 +109,7 @@ class Divergence:
         """'old_new' is KL(pi_old || pi), 'new_old' KL(pi || pi_old)."""
         for part, weight in self.rows.parts(mini, average.weights("per_action", mini.mask)):
             now = Now(self.policy, None, part)
-            kl = now.kl_old if side == "old_new" else now.kl_new
-            yield torch.where(part.mask, weight.to(kl.dtype) * kl, 0.0).sum()
+            yield average.total(now.kl_old if side == "old_new" else now.kl_new, weight, part.mask)
 
     def fisher(self, mini: Batch, v: list[Tensor]) -> Iterator[list[Tensor]]:
         """F v from the head's own Fisher matrix: J' F_head J v, J the network's Jacobian; needs no double backward."""
@@ -115,7 +117,7 @@ class Divergence:
         tangents = dict(zip(named, v, strict=True))
         for part, weight in self.rows.parts(mini, average.weights("per_action", mini.mask)):
             obs, ours = (part.obs, weight) if part.mask.dim() == 1 else (part.obs[part.mask], weight[part.mask])
-            params, moved = jvp(lambda p, obs=obs: functional_call(self.policy, p, (obs,)), (named,), (tangents,))
+            params, moved = jvp(lambda p, obs=obs: functional_call(self.policy, p, (obs,)), (named,), (tangents,))  # type: ignore[misc]
             pull = ours[:, None].to(params.dtype) * self.policy.head.fisher(params, moved)
             grads = torch.autograd.grad(params, list(named.values()), pull.detach(), materialize_grads=True)
             yield list(grads)

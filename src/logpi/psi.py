@@ -148,7 +148,11 @@ def group_standardise(ret: Tensor, eps: float = 1e-6, correction: int = 0) -> Te
     does not have (Liu et al. 2025). correction=1 is the sample std.
     """
     equal = ret.amax(-1, keepdim=True) == ret.amin(-1, keepdim=True)
-    spread = torch.zeros_like(equal, dtype=ret.dtype) if ret.shape[-1] <= correction else ret.std(-1, correction=correction, keepdim=True)
+    spread = (
+        torch.zeros_like(equal, dtype=ret.dtype)
+        if ret.shape[-1] <= correction
+        else ret.std(-1, correction=correction, keepdim=True)
+    )
     return torch.where(equal, 0.0, group_mean(ret) / (spread + eps))
 
 

@@ -54,7 +54,9 @@ def _sync(construct: Callable[[], gym.Env], n: int, autoreset: AutoresetMode) ->
     except (gym.error.DependencyNotInstalled, ModuleNotFoundError) as missing:
         extra = next((EXTRAS[word] for word in EXTRAS if word in str(missing)), None)
         cure = f'pip install "logpi[{extra}]"' if extra else "install what it names"
-        raise LogpiError(f"The environment needs a package that is not installed ({_line(missing)}): {cure}.") from missing
+        raise LogpiError(
+            f"The environment needs a package that is not installed ({_line(missing)}): {cure}."
+        ) from missing
     except (gym.error.Error, TypeError) as wrong:
         raise LogpiError(f"The environment could not be made: {_line(wrong)}.") from wrong
 
@@ -66,7 +68,9 @@ def _spec(env: str) -> Any:
         known = [*gym.registry, *NATIVE]
         raise LogpiError(f"There is no environment {env!r}.{nearest(env, known)}") from unknown
     except ModuleNotFoundError as missing:
-        raise LogpiError(f"The environment {env!r} needs a module that is not installed: {_line(missing)}.") from missing
+        raise LogpiError(
+            f"The environment {env!r} needs a module that is not installed: {_line(missing)}."
+        ) from missing
 
 
 def _line(error: BaseException) -> str:

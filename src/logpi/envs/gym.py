@@ -29,9 +29,12 @@ class Gymnasium:
     def reset(self, seeds: Sequence[int] | None = None) -> Tensor:
         self.pending = np.zeros(self.n, dtype=bool)
         if seeds is None or isinstance(self.env, SyncVectorEnv):
-            return torch.as_tensor(self.env.reset(seed=None if seeds is None else list(seeds))[0])
+            each: Any = None if seeds is None else list(seeds)
+            return torch.as_tensor(self.env.reset(seed=each)[0])
         if len(set(seeds)) < len(seeds):
-            raise LogpiError(f"Backend {self.backend!r} cannot start two environments from one seed: use --backend sync.")
+            raise LogpiError(
+                f"Backend {self.backend!r} cannot start two environments from one seed: use --backend sync."
+            )
         return torch.as_tensor(self.env.reset(seed=seeds[0])[0])
 
     def step(self, action: Tensor) -> Step:
@@ -49,8 +52,8 @@ class Gymnasium:
             else:
                 final = obs.copy()
                 obs, _ = self.env.reset(options={"reset_mask": ended})
-        tensors = (torch.as_tensor(x) for x in (obs, final, reward, terminated, truncated))
-        return Step(*tensors, mask)  # type: ignore[arg-type]
+        ends = torch.as_tensor(terminated), torch.as_tensor(truncated)
+        return Step(torch.as_tensor(obs), torch.as_tensor(final), torch.as_tensor(reward), *ends, mask)
 
     def state(self) -> dict[str, Any] | None:
         return None

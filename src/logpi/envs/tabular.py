@@ -24,7 +24,9 @@ class Table:
 
     def __post_init__(self) -> None:
         for name, rows in (("P", self.P), ("start", self.start)):
-            if not torch.allclose(rows.sum(-1), torch.ones(rows.shape[:-1], dtype=rows.dtype)) or bool((rows < 0).any()):
+            if not torch.allclose(rows.sum(-1), torch.ones(rows.shape[:-1], dtype=rows.dtype)) or bool(
+                (rows < 0).any()
+            ):
                 raise ValueError(f"The rows of {name} must be probabilities that sum to 1.")
 
 
@@ -135,7 +137,12 @@ class RockPaperScissors(Tabular):
     """
 
     def __init__(
-        self, n: int, device: str = "cpu", dtype: torch.dtype = torch.float32, memory: float = 500.0, temperature: float = 0.2
+        self,
+        n: int,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        memory: float = 500.0,
+        temperature: float = 0.2,
     ) -> None:
         super().__init__(n, bandit((0.0, 0.0, 0.0)), device, dtype)
         self.memory, self.temperature = memory, temperature

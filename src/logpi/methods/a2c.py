@@ -3,8 +3,6 @@
 Psi_t = sum_{k<n} gamma^k r_{t+k} + gamma^n V(s_{t+n}) - V(s_t)
 """
 
-from torch import Tensor
-
 from logpi import average, objective, psi
 from logpi.page import Count, Fraction, NonNegative, Positive, page
 from logpi.step.gradient import ascend
@@ -37,7 +35,7 @@ class A2C:
     def objective(self, now, b, state):
         return objective.score(now.log_pi, b.psi) + self.entropy * now.entropy
 
-    def average(self, mask: Tensor) -> Tensor:
+    def average(self, mask):
         return average.weights("per_action", mask)
 
     def step(self, surrogate, kl, rows, optimizer):

@@ -5,8 +5,6 @@ Psi_t = sum_{k<n} gamma^k r_{t+k} + gamma^n V(s_{t+n}) - V(s_t), or Q(s_t, a_t),
 
 from typing import Literal
 
-from torch import Tensor
-
 from logpi import average, objective, psi
 from logpi.page import Count, Fraction, NonNegative, Positive, page
 from logpi.step.gradient import ascend
@@ -25,7 +23,7 @@ class ActorCritic:
     from_start: bool = False  # times gamma^t too: unbiased for the discounted J
     entropy: NonNegative = 0.01  # weight of the entropy bonus
     value_coef: NonNegative = 0.5  # weight of the critic's error
-    lr: Positive = 1e-3  # learning rate
+    lr: Positive = 3e-3  # learning rate
     anneal: bool = True  # the learning rate falls linearly to 0
     max_grad_norm: Positive = 0.5  # the gradient is cut to this length
 
@@ -46,7 +44,7 @@ class ActorCritic:
     def objective(self, now, b, state):
         return objective.score(now.log_pi, b.psi) + self.entropy * now.entropy
 
-    def average(self, mask: Tensor) -> Tensor:
+    def average(self, mask):
         return average.weights("per_action", mask)
 
     def step(self, surrogate, kl, rows, optimizer):

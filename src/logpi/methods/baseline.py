@@ -1,13 +1,12 @@
 """REINFORCE with a baseline (Williams 1992; Sutton & Barto 2018, section 13.4): return minus what was expected.
 
 grad J = E[ sum_t (G_t - b) grad log pi(a_t|s_t) ], unbiased for every b independent of the episode it is applied to:
-value, leave_one_out, and with `previous` mean and optimal. Made from the same batch, so biased: mean, time, optimal.
+value, leave_one_out, and with `previous` mean and optimal. Biased, for made from the same batch: mean, time, optimal.
 """
 
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from logpi import average, objective, psi
 from logpi.page import Count, Fraction, Positive, page
@@ -29,14 +28,14 @@ class Baseline:
     critic_epochs: Count = 10  # passes of V over the batch
     anneal: bool = True  # the learning rates fall linearly to 0
 
-    rows = "episodes"
-    critic = property(lambda self: "v" if self.baseline == "value" else None)
+    rows, critic = "episodes", property(lambda self: "v" if self.baseline == "value" else None)
+    kept = property(lambda self: self.previous and self.baseline in ("mean", "optimal"))
 
     def psi(self, b, state):
         to_go = psi.reward_to_go(b.reward, b.ended, self.gamma)
         if self.baseline == "value":  # bootstrapped where the episode was truncated
             to_go = b.value + psi.gae(b.reward, b.value, b.value_next, b.terminated, b.truncated, self.gamma, lam=1.0)
-        credit = to_go - (state.get("baseline", 0.0) if self.previous else self.expected(b, to_go))
+        credit = to_go - (state.get("baseline", 0.0) if self.kept else self.expected(b, to_go))
         return psi.discount_from_start(credit, b.ended, self.gamma, b.start) if self.from_start else credit, to_go
 
     def expected(self, b, to_go):
@@ -45,19 +44,17 @@ class Baseline:
         means = {"mean": psi.mean, "time": psi.time_mean, "leave_one_out": psi.others_time_mean}
         if self.baseline in means:
             return means[self.baseline](to_go, b.mask)
-        return b.value if self.baseline == "value" else 0.0
+        return 0.0 if self.baseline == "none" else b.value
 
     def objective(self, now, b, state):
         return objective.score(now.log_pi, b.psi)
 
-    def average(self, mask: Tensor) -> Tensor:
+    def average(self, mask):
         return average.weights("per_episode", mask)
 
     def step(self, surrogate, kl, rows, optimizer):
         return ascend(surrogate, rows, optimizer)
 
     def adapt(self, state, info):
-        constant = self.previous and self.baseline in ("mean", "optimal")
-        fresh = float(self.expected(info["batch"], info["batch"].target)) if constant else 0.0
-        keep = self.decay if "baseline" in state else 0.0
-        return state | {"baseline": keep * state.get("baseline", 0.0) + (1 - keep) * fresh}
+        fresh = float(self.expected(info["batch"], info["batch"].target)) if self.kept else 0.0
+        return state | {"baseline": fresh + self.decay * (state.get("baseline", fresh) - fresh)}

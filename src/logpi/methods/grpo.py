@@ -5,8 +5,6 @@ Psi = (R_i - mean R) / std R;  max E[ min(rho Psi, clip(rho, 1 - eps_low, 1 + ep
 
 from typing import Literal
 
-from torch import Tensor
-
 from logpi import average, kl, objective, psi
 from logpi.page import Count, NonNegative, Positive, Several, page
 from logpi.step.gradient import ascend
@@ -46,7 +44,7 @@ class GRPO:
             surrogate = surrogate - self.kl * (kl.live(estimate, now.log_pi, b.log_pi) if self.kl_live else estimate)
         return surrogate + self.entropy * now.entropy
 
-    def average(self, mask: Tensor) -> Tensor:
+    def average(self, mask):
         return average.weights("per_sequence", mask)
 
     def step(self, surrogate, kl, rows, optimizer):

@@ -5,8 +5,6 @@ max E[ rho A - KL(pi || pi_old) / eta ], eta annealed to a positive floor
 
 from typing import Literal
 
-from torch import Tensor
-
 from logpi import average, kl, objective, psi
 from logpi.page import Count, Fraction, NonNegative, Positive, page
 from logpi.step.gradient import ascend
@@ -51,7 +49,7 @@ class MDPO:
         divergence = now.kl_new if self.kl == "exact" else kl.from_old(now.log_pi, b.log_pi)
         return surrogate - divergence / eta + self.entropy * now.entropy
 
-    def average(self, mask: Tensor) -> Tensor:
+    def average(self, mask):
         return average.weights("per_action", mask)
 
     def step(self, surrogate, kl, rows, optimizer):

@@ -5,8 +5,6 @@ theta <- theta + sqrt(2 delta / g'F^-1 g) F^-1 g
 
 from typing import Literal
 
-from torch import Tensor
-
 from logpi import average, objective, psi
 from logpi.page import Count, Fraction, NonNegative, Positive, page
 from logpi.step.natural import natural_step
@@ -42,7 +40,7 @@ class NPG:
     def objective(self, now, b, state):
         return objective.ratio(now.log_pi, b.log_pi, b.psi)
 
-    def average(self, mask: Tensor) -> Tensor:
+    def average(self, mask):
         return average.weights("per_action", mask)
 
     def step(self, surrogate, kl, rows, optimizer):

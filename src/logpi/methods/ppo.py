@@ -3,8 +3,6 @@
 max E[ min(rho A, clip(rho, 1 - eps, 1 + eps) A) + c2 H(pi) - c1 (V - target)^2 ]   (eq. 7 and 9)
 """
 
-from torch import Tensor
-
 from logpi import average, objective, psi
 from logpi.page import Count, Fraction, NonNegative, Positive, page
 from logpi.step.gradient import ascend
@@ -42,7 +40,7 @@ class PPO:
     def objective(self, now, b, state):
         return objective.clip(now.log_pi, b.log_pi, b.psi, self.clip, self.clip) + self.entropy * now.entropy
 
-    def average(self, mask: Tensor) -> Tensor:
+    def average(self, mask):
         return average.weights("per_action", mask)
 
     def step(self, surrogate, kl, rows, optimizer):

@@ -3,8 +3,6 @@
 max E[ rho A - beta KL(pi_old || pi) ];  beta / 2 where KL < target / 1.5, 2 beta where KL > 1.5 target
 """
 
-from torch import Tensor
-
 from logpi import average, objective, psi
 from logpi.page import Count, Fraction, NonNegative, Positive, page
 from logpi.step.gradient import ascend
@@ -42,7 +40,7 @@ class PPOKL:
         surrogate = objective.ratio(now.log_pi, b.log_pi, b.psi) - state.get("beta", self.beta) * now.kl_old
         return surrogate + self.entropy * now.entropy
 
-    def average(self, mask: Tensor) -> Tensor:
+    def average(self, mask):
         return average.weights("per_action", mask)
 
     def step(self, surrogate, kl, rows, optimizer):

@@ -5,8 +5,6 @@ grad J = E[ sum_t gamma^t G_t grad log pi(a_t|s_t) ]   (Sutton & Barto 2018, sec
 
 from typing import Literal
 
-from torch import Tensor
-
 from logpi import average, objective, psi
 from logpi.page import Count, Fraction, Positive, page
 from logpi.step.gradient import ascend
@@ -34,7 +32,7 @@ class Reinforce:
     def objective(self, now, b, state):
         return objective.score(now.log_pi, b.psi)
 
-    def average(self, mask: Tensor) -> Tensor:
+    def average(self, mask):
         return average.weights("per_episode", mask)
 
     def step(self, surrogate, kl, rows, optimizer):

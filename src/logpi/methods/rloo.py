@@ -3,8 +3,6 @@
 Psi_i = R_i - mean_{j != i} R_j, unbiased; R holds - beta (log pi_old - log pi_ref) of every action
 """
 
-from torch import Tensor
-
 from logpi import average, kl, objective, psi
 from logpi.page import Count, NonNegative, Positive, Several, page
 from logpi.step.gradient import ascend
@@ -31,7 +29,7 @@ class RLOO:
     def objective(self, now, b, state):
         return objective.score(now.log_pi, b.psi)
 
-    def average(self, mask: Tensor) -> Tensor:
+    def average(self, mask):
         return average.weights("per_episode", mask)
 
     def step(self, surrogate, kl, rows, optimizer):

@@ -5,8 +5,6 @@ max E[rho A] subject to E[KL(pi_old || pi)] <= delta
 
 from typing import Literal
 
-from torch import Tensor
-
 from logpi import average, objective, psi
 from logpi.page import Count, Fraction, NonNegative, Positive, page
 from logpi.step.natural import trust_region_step
@@ -45,9 +43,11 @@ class TRPO:
     def objective(self, now, b, state):
         return objective.ratio(now.log_pi, b.log_pi, b.psi)
 
-    def average(self, mask: Tensor) -> Tensor:
+    def average(self, mask):
         return average.weights("per_action", mask)
 
     def step(self, surrogate, kl, rows, optimizer):
         search = (self.backtracks, self.shrink, self.side)
-        return trust_region_step(surrogate, kl, rows, optimizer, self.delta, self.damping, self.iterations, self.fisher, *search)
+        return trust_region_step(
+            surrogate, kl, rows, optimizer, self.delta, self.damping, self.iterations, self.fisher, *search
+        )

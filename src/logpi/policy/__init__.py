@@ -22,6 +22,8 @@ class Policy(nn.Module):
     `forward` takes normalised observations. `act` takes raw ones.
     """
 
+    head: Any  # a Head; torch has no protocols for modules
+
     def __init__(self, trunk: nn.Module, network: nn.Module, head: Head, spec: dict[str, Any] | None = None) -> None:
         super().__init__()
         self.trunk, self.network, self.head = trunk, network, head

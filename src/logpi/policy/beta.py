@@ -15,6 +15,8 @@ class Beta(nn.Module):
     """
 
     action_dtype = None
+    low: Tensor
+    high: Tensor
 
     def __init__(self, low: Tensor, high: Tensor) -> None:
         super().__init__()

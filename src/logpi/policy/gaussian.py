@@ -25,6 +25,8 @@ class Gaussian(nn.Module):
     """N(mean(s), std^2); actions are clipped to the Box on their way to the environment, stored as drawn."""
 
     action_dtype = None
+    low: Tensor
+    high: Tensor
 
     def __init__(self, low: Tensor, high: Tensor, log_std: float = 0.0) -> None:
         super().__init__()

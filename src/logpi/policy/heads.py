@@ -4,11 +4,11 @@ A head turns a network's outputs into *parameters* [..., P], one tensor, stored 
 everything else is a function of that tensor. `params` first, actions as drawn (raw), [...] comes back.
 """
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from gymnasium import spaces
-from torch import Tensor, nn
+from torch import Tensor
 
 from logpi.errors import LogpiError, nearest
 from logpi.policy.beta import Beta
@@ -52,10 +52,10 @@ class Head(Protocol):
         ...
 
 
-BOX = {"gaussian": Gaussian, "squashed": SquashedGaussian, "beta": Beta}
+BOX: dict[str, Any] = {"gaussian": Gaussian, "squashed": SquashedGaussian, "beta": Beta}
 
 
-def head_for(space: spaces.Space, box: str = "gaussian") -> nn.Module:
+def head_for(space: spaces.Space, box: str = "gaussian") -> Any:
     """The head of an action space; `box` names the density on a Box: gaussian, squashed, beta."""
     if isinstance(space, spaces.Discrete):
         return Categorical(int(space.n), int(space.start))

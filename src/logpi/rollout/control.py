@@ -15,11 +15,22 @@ from logpi.policy import Policy
 LONGEST = 100_000  # steps after which an episode that does not end is given up
 
 
+def never_ends(steps: int) -> str:
+    return f"An episode has not ended after {steps} steps: wrap the environment in gymnasium.wrappers.TimeLimit."
+
+
 class Control:
     """Collects for one page. `rows` is 'segments' (with `length`), 'episodes' or 'groups' (with `group`)."""
 
     def __init__(
-        self, envs: Environments, rows: str, generator: torch.Generator, seed: int, length: int = 0, group: int = 1, gamma: float = 1.0
+        self,
+        envs: Environments,
+        rows: str,
+        generator: torch.Generator,
+        seed: int,
+        length: int = 0,
+        group: int = 1,
+        gamma: float = 1.0,
     ) -> None:
         self.envs, self.rows, self.generator = envs, rows, generator
         self.length, self.group, self.gamma = length, group, gamma
@@ -49,7 +60,8 @@ class Control:
     def _roll(self, policy: Policy) -> list[tuple[Tensor, ...]]:
         """The steps, each (obs, seen, action, params, reward, terminated, truncated, mask, final)."""
         like = next(policy.parameters())
-        envs, head, steps = self.envs, policy.head, []
+        envs, head = self.envs, policy.head
+        steps: list[tuple[Tensor, ...]] = []
         obs, whole = self.obs.to(like), self.rows != "segments"
         ours = torch.ones(envs.n, dtype=torch.bool, device=like.device)
         everyone = ours
@@ -69,7 +81,7 @@ class Control:
                 if not ours.any():
                     break
                 if len(steps) == LONGEST:
-                    raise LogpiError(f"An episode has not ended after {LONGEST} steps: wrap the environment in gymnasium.wrappers.TimeLimit.")
+                    raise LogpiError(never_ends(LONGEST))
         self.obs = obs
         return steps
 
@@ -84,7 +96,18 @@ class Control:
         with torch.no_grad():
             log_pi = policy.head.log_prob(params, action)
             version = torch.full_like(mask, self.version, dtype=torch.long)
-            batch = Batch(seen, action, log_pi, params, scaled, terminated & mask, truncated & mask, mask, version, start.to(mask.device))
+            batch = Batch(
+                seen,
+                action,
+                log_pi,
+                params,
+                scaled,
+                terminated & mask,
+                truncated & mask,
+                mask,
+                version,
+                start.to(mask.device),
+            )
             return batch if critic is None else self._look(policy, critic, batch, policy.normalise(final))
 
     def _look(self, policy: Policy, critic: Any, b: Batch, final: Tensor) -> Batch:
@@ -133,7 +156,9 @@ class Control:
         taken = mask.cpu().long().cumsum(1) + self.steps_before[:, None]
         ends = ended.cpu().nonzero()
         base, age, done = [0.0] * len(total), [0] * len(total), []
-        for (row, t), so_far, steps in zip(ends.tolist(), total[*ends.T].tolist(), taken[*ends.T].tolist(), strict=True):
+        for (row, t), so_far, steps in zip(
+            ends.tolist(), total[*ends.T].tolist(), taken[*ends.T].tolist(), strict=True
+        ):
             done.append((t, row, so_far - base[row], steps - age[row]))
             base[row], age[row] = so_far, steps
         self.recent.extend((ret, length) for _, _, ret, length in sorted(done))
@@ -160,4 +185,3 @@ class Control:
         self.envs.load_state(state["envs"])
         for name in ("obs", "steps_before", "return_before", "discounted"):
             setattr(self, name, state[name])
-

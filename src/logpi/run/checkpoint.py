@@ -11,7 +11,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -72,7 +71,10 @@ def save(parts: Parts, folder: Path) -> Path:
     spec["dtype"] = str(next(parts.policy.parameters()).dtype).removeprefix("torch.")
     tensors: dict[str, Tensor] = {}
     trainer = pack(trainer_state(parts), tensors)
-    save_file({k: v.detach().cpu().contiguous() for k, v in parts.policy.state_dict().items()}, temporary / "policy.safetensors")
+    save_file(
+        {k: v.detach().cpu().contiguous() for k, v in parts.policy.state_dict().items()},
+        temporary / "policy.safetensors",
+    )
     save_file(tensors, temporary / "trainer.safetensors")
     (temporary / "policy.json").write_text(json.dumps(spec))
     (temporary / "trainer.json").write_text(json.dumps(trainer))
@@ -119,10 +121,14 @@ def verify(folder: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError) as wrong:
         raise LogpiError(f"The checkpoint {folder} has no readable manifest.json: use another checkpoint.") from wrong
     if version != FORMAT:
-        raise LogpiError(f"The checkpoint {folder} has format {version}, this logpi reads {FORMAT}: use the version that wrote it.")
+        raise LogpiError(
+            f"The checkpoint {folder} has format {version}, this logpi reads {FORMAT}: use the version that wrote it."
+        )
     for name, expected in files.items():
         if not (folder / name).is_file() or digest(folder / name) != expected:
-            raise LogpiError(f"{folder / name} is missing or damaged (its SHA-256 is not the manifest's): use another checkpoint.")
+            raise LogpiError(
+                f"{folder / name} is missing or damaged (its SHA-256 is not the manifest's): use another checkpoint."
+            )
 
 
 def digest(file: Path) -> str:

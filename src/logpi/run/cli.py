@@ -97,7 +97,9 @@ def _sentence(box: str, prog: str) -> str:
     """The heart of what tyro printed in a frame."""
     lines = [line.strip("│╭╮╰╯─ ") for line in box.splitlines()]
     body = " ".join(x for x in lines[: lines.index("")] if x) if "" in lines[1:] else " ".join(lines)
-    body = re.split(r"Argument helptext|For full helptext", re.sub(r"^(Value|Parsing|Required options?) error ?─*", "", body))[0]
+    body = re.split(
+        r"Argument helptext|For full helptext", re.sub(r"^(Value|Parsing|Required options?) error ?─*", "", body)
+    )[0]
     body = re.sub(r"^ *Error parsing (method|run|options): ", "", body)
     return f"{body.strip(' ─.')}. See {prog} --help."
 
@@ -111,7 +113,9 @@ def train(args: list[str]) -> None:
         return
     name, rest = args[0], args[1:]
     if name.startswith("-"):
-        raise LogpiError("The method comes first: logpi train METHOD [flags], for example logpi train ppo --env CartPole-v1.")
+        raise LogpiError(
+            "The method comes first: logpi train METHOD [flags], for example logpi train ppo --env CartPole-v1."
+        )
     import tyro
 
     from logpi.run.setup import Settings, find_method
@@ -120,7 +124,7 @@ def train(args: list[str]) -> None:
 
     method = find_method(name)
     groups = [("method", type(method), method), ("run", Settings, Settings()), ("options", Options, Options())]
-    kind = tyro.conf.OmitArgPrefixes[make_dataclass("Train", groups)]  # type: ignore[misc]
+    kind: Any = tyro.conf.OmitArgPrefixes[make_dataclass("Train", groups)]  # type: ignore[misc]
     given = parse(kind, rest, f"logpi train {name}", type(method).__doc__ or "")
     run(name, given.method, given.run, given.options)
 
@@ -141,18 +145,16 @@ def evaluate(args: list[str]) -> None:
         env: str | None = None  # another environment; else the run's own
         network: str | None = None  # ./file.py:build, where the run used one of yours
         seed: int = 10_000  # of the environments' starts
-        line: bool = False  # one short line, nothing written
 
     given = parse(Eval, args, "logpi eval")
     if given.episodes < 1:
         raise LogpiError(f"episodes is {given.episodes}: allowed is a whole number 1 or more.")
     policy = load(given.run, given.network)
     env = given.env or room.environment_of(given.run)
+    if is_path(env) and given.env is None:
+        raise LogpiError(f"This run used an environment of yours ({env}): pass it again, --env {env}.")
     construct = load_object(env) if is_path(env) else env
     kinds = [room.evaluate(policy, construct, given.episodes, d, given.seed) for d in (True, False)]
-    if given.line:
-        print("scores " + ", ".join(map(str, kinds)))
-        return
     file = room.write(given.run, env, given.seed, kinds)
     for kind in kinds:
         print(kind)
@@ -185,7 +187,11 @@ def methods(args: list[str]) -> None:
 
     from logpi.run.show import methods_table
 
-    parse(dataclass(type("Methods", (), {"__doc__": "The table of methods, read from their pages."})), args, "logpi methods")
+    parse(
+        dataclass(type("Methods", (), {"__doc__": "The table of methods, read from their pages."})),
+        args,
+        "logpi methods",
+    )
     table = Table("method", "psi", "objective", "average", "step", box=None, header_style="bold")
     for row in methods_table():
         table.add_row(*row)
@@ -194,7 +200,9 @@ def methods(args: list[str]) -> None:
 
 def show(args: list[str]) -> None:
     if not args or args[0] in ("-h", "--help"):
-        print("usage: logpi show METHOD\n\nThe method's page, then the source of exactly the functions it calls, then the loop.")
+        print(
+            "usage: logpi show METHOD\n\nThe method's page, then the source of exactly the functions it calls, then the loop."
+        )
         return
     from rich.console import Console
     from rich.syntax import Syntax
@@ -204,4 +212,5 @@ def show(args: list[str]) -> None:
 
     text = page_source(type(find_method(args[0])))
     console = Console()
-    console.print(Syntax(text, "python", background_color="default") if console.is_terminal else text, markup=False, highlight=False, soft_wrap=True)
+    shown = Syntax(text, "python", background_color="default") if console.is_terminal else text
+    console.print(shown, markup=False, highlight=False, soft_wrap=True)

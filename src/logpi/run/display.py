@@ -50,7 +50,9 @@ class Display:
         elif not self.quiet and now - self.said >= self.every:
             self.said = now
             figures = "  ".join(f"{name} {record.metrics[name]:.3g}" for name in SHOWN if name in record.metrics)
-            self.console.print(f"{record.steps:>9,} steps  {speed:,.0f}/s  {self._left(record, speed)} left  {figures}", soft_wrap=True)
+            self.console.print(
+                f"{record.steps:>9,} steps  {speed:,.0f}/s  {self._left(record, speed)} left  {figures}", soft_wrap=True
+            )
 
     def _left(self, record: Record, speed: float) -> str:
         seconds = int(max(0, self.horizon - record.steps) / speed)

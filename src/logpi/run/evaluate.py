@@ -13,8 +13,8 @@ import torch
 from logpi import envs
 from logpi.errors import LogpiError
 from logpi.policy import Policy
+from logpi.rollout.control import LONGEST, never_ends
 from logpi.run.checkpoint import newest
-from logpi.rollout.control import LONGEST
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,9 @@ class Evaluation:
     @property
     def interval(self) -> float:
         """Half the width of the 95 % interval of the mean, 1.96 standard errors."""
-        return 1.96 * statistics.stdev(self.returns) / len(self.returns) ** 0.5 if len(self.returns) > 1 else float("nan")
+        return (
+            1.96 * statistics.stdev(self.returns) / len(self.returns) ** 0.5 if len(self.returns) > 1 else float("nan")
+        )
 
     def __str__(self) -> str:
         how = "deterministic" if self.deterministic else "sampled"
@@ -40,7 +42,14 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(policy: Policy, env: Any, episodes: int = 100, deterministic: bool = True, seed: int = 10_000, backend: envs.Backend = "auto") -> Evaluation:
+def evaluate(
+    policy: Policy,
+    env: Any,
+    episodes: int = 100,
+    deterministic: bool = True,
+    seed: int = 10_000,
+    backend: envs.Backend = "auto",
+) -> Evaluation:
     """Play `episodes` episodes, each the first of its own seeded environment: none is left out for being long."""
     like = next(policy.parameters())
     made = envs.make(env, episodes, backend, device=str(like.device), dtype=like.dtype)
@@ -50,8 +59,7 @@ def evaluate(policy: Policy, env: Any, episodes: int = 100, deterministic: bool 
     returns = torch.zeros(episodes, dtype=torch.float64, device=like.device)
     lengths = torch.zeros(episodes, dtype=torch.long, device=like.device)
     for _ in range(LONGEST):
-        action = policy.act(obs, deterministic, generator)
-        step = made.step(action)
+        step = made.step(torch.as_tensor(policy.act(obs, deterministic, generator)))
         alive = alive if step.mask is None else alive & step.mask.to(alive.device)
         returns += torch.where(alive, step.reward.to(returns), 0.0)
         lengths += alive
@@ -59,7 +67,7 @@ def evaluate(policy: Policy, env: Any, episodes: int = 100, deterministic: bool 
         if not alive.any():
             made.close()
             return Evaluation(returns.tolist(), lengths.tolist(), deterministic)
-    raise LogpiError(f"An episode of {env} has not ended after {LONGEST} steps: wrap the environment in gymnasium.wrappers.TimeLimit.")
+    raise LogpiError(never_ends(LONGEST))
 
 
 def environment_of(run: Path) -> str:
@@ -77,5 +85,7 @@ def write(run: Path, env: str, seed: int, kinds: list[Evaluation]) -> Path:
     folder.mkdir(exist_ok=True)
     file = folder / f"{checkpoint.name}-{len(kinds[0].returns)}.json"
     found = [{"mean": k.mean, "interval_95": k.interval, **dataclasses.asdict(k)} for k in kinds]
-    file.write_text(json.dumps({"env": env, "checkpoint": checkpoint.name, "seed": seed, "evaluations": found}, indent=1) + "\n")
+    file.write_text(
+        json.dumps({"env": env, "checkpoint": checkpoint.name, "seed": seed, "evaluations": found}, indent=1) + "\n"
+    )
     return file

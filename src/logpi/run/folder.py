@@ -35,7 +35,9 @@ class RunFolder:
             except FileExistsError:
                 continue
             except OSError as wrong:
-                raise LogpiError(f"The run folder {path} cannot be made ({wrong.strerror}): choose another with --out.") from wrong
+                raise LogpiError(
+                    f"The run folder {path} cannot be made ({wrong.strerror}): choose another with --out."
+                ) from wrong
             (path / "lock").write_text(str(os.getpid()))
             return cls(path)
         raise LogpiError(f"{where} already has a thousand runs of this second: choose another folder with --out.")
@@ -55,11 +57,16 @@ class RunFolder:
         """One line of JSON per iteration; timing last, outside every comparison."""
         row = {"iteration": record.iteration, "steps": record.steps} | record.metrics | {"seconds": record.seconds}
         with self.metrics.open("a") as file:
-            file.write(json.dumps({k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}) + "\n")
+            file.write(
+                json.dumps({k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()})
+                + "\n"
+            )
 
     def status(self, state: str, **more: Any) -> None:
         """status.json: running, finished, solved, stopped or failed."""
-        (self.path / "status.json").write_text(json.dumps({"state": state, "time": time.strftime("%FT%T")} | more, indent=1) + "\n")
+        (self.path / "status.json").write_text(
+            json.dumps({"state": state, "time": time.strftime("%FT%T")} | more, indent=1) + "\n"
+        )
         if state != "running":
             (self.path / "lock").unlink(missing_ok=True)
 

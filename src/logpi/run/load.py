@@ -26,15 +26,19 @@ def load(run: str | Path, network: Any = None, device: str = "cpu") -> Policy:
     own = spec.pop("network")
     dtype = getattr(torch, spec.pop("dtype"))
     if own is not None and network is None:
-        raise LogpiError(f"This policy has a network of yours ({own}): pass it again, --network {own} or load(run, network=build).")
+        raise LogpiError(
+            f"This policy has a network of yours ({own}): pass it again, --network {own} or load(run, network=build)."
+        )
     network = load_object(network) if isinstance(network, str) else network
-    space = {k: space_from_json(spec.pop(k)) for k in ("observations", "actions")}
+    space: dict[str, Any] = {k: space_from_json(spec.pop(k)) for k in ("observations", "actions")}
     with torch.random.fork_rng(devices=[]):
         policy = build_policy(**space, **spec, network=network).place(device, dtype)
     try:
         policy.load_state_dict(load_file(folder / "policy.safetensors", device=device))
     except RuntimeError as wrong:
-        raise LogpiError(f"The parameters in {folder} do not fit the network: was it built by another function?") from wrong
+        raise LogpiError(
+            f"The parameters in {folder} do not fit the network: was it built by another function?"
+        ) from wrong
     policy.spec = spec | space | {"network": own}
     return policy.eval().requires_grad_(False)
 

@@ -29,7 +29,9 @@ def load_object(text: str) -> Any:
         try:
             module = importlib.import_module(where)
         except ModuleNotFoundError as missing:
-            raise LogpiError(f"{text}: {missing}; an import path is ./file.py:Name or package.module:Name.") from missing
+            raise LogpiError(
+                f"{text}: {missing}; an import path is ./file.py:Name or package.module:Name."
+            ) from missing
     if not hasattr(module, name):
         raise LogpiError(f"{where} has no {name!r}.{nearest(name, [x for x in vars(module) if not x.startswith('_')])}")
     return getattr(module, name)

@@ -34,7 +34,7 @@ class Settings:
     network: str | None = None  # ./file.py:build, build(inputs, outputs) -> module
     shared: bool = False  # policy and critic share all layers but the last
     normalise_obs: bool = False  # observations to mean 0, std 1
-    normalise_reward: bool = False  # rewards over the std of the discounted return
+    normalise_reward: bool = True  # rewards over the std of the discounted return
     optimizer: str = "Adam"  # any of torch.optim
     reference: str | None = None  # run whose policy is pi_ref; else the first policy
     micro: Count | None = None  # rows through the networks at once: memory only
@@ -52,7 +52,9 @@ def learn(method: Any = "ppo", env: str | Callable[[], gym.Env] = "CartPole-v1",
     names = {f.name for f in dataclasses.fields(Settings)}
     fields = {k: settings.pop(k) for k in list(settings) if k not in names}
     network = settings.pop("network", None)
-    given = Settings(**settings, env=env if isinstance(env, str) else "custom", network=network if isinstance(network, str) else None)
+    given = Settings(
+        **settings, env=env if isinstance(env, str) else "custom", network=network if isinstance(network, str) else None
+    )
     return loop(assemble(find_method(method, fields), given, env, None if isinstance(network, str) else network))
 
 
@@ -65,12 +67,14 @@ def find_method(method: Any, fields: dict[str, Any] | None = None) -> Any:
     name = method.__name__ if isinstance(method, type) else type(method).__name__
     missing = [x for x in ("psi", "objective", "average", "step", "rows", "critic") if not hasattr(method, x)]
     if missing or not dataclasses.is_dataclass(method):
-        raise LogpiError(f"{name} is not a method page: it needs to be a dataclass with psi, objective, average, step, rows and critic.")
+        raise LogpiError(
+            f"{name} is not a method page: it needs to be a dataclass with psi, objective, average, step, rows and critic."
+        )
     known = [f.name for f in dataclasses.fields(method)]
     for field in fields or {}:
         if field not in known:
             raise LogpiError(f"Neither {name} nor the run's settings have {field!r}.{nearest(field, known)}")
-    made = method(**fields or {}) if isinstance(method, type) else dataclasses.replace(method, **fields or {})
+    made: Any = method(**fields or {}) if isinstance(method, type) else dataclasses.replace(method, **fields or {})
     check(made)
     if made.rows not in ("segments", "episodes", "groups"):
         raise LogpiError(f"{name}.rows is {made.rows!r}: there is segments, episodes and groups.")
@@ -106,11 +110,23 @@ def assemble(method: Any, settings: Settings, env: Any = None, network: Any = No
     if critic is not None:
         critic.to(device, dtype)
     sampler = torch.Generator(device).manual_seed(seeds[1])
-    collect = Control(made, method.rows, sampler, seeds[2], getattr(method, "length", 128), group, getattr(method, "gamma", 1.0))
+    collect = Control(
+        made, method.rows, sampler, seeds[2], getattr(method, "length", 128), group, getattr(method, "gamma", 1.0)
+    )
     shuffler = torch.Generator().manual_seed(seeds[3])
     state = {"iteration": 0, "steps": 0, "horizon": settings.steps, "progress": 0.0}
     reference = reference_policy(method, settings, policy)
-    return Parts(method, policy, critic, reference, collect, *optimizers(method, settings, policy, critic), shuffler, state, settings.micro)
+    return Parts(
+        method,
+        policy,
+        critic,
+        reference,
+        collect,
+        *optimizers(method, settings, policy, critic),
+        shuffler,
+        state,
+        settings.micro,
+    )
 
 
 def networks(method: Any, settings: Settings, made: envs.Environments, network: Any, seed: int) -> tuple[Policy, Any]:
@@ -133,7 +149,9 @@ def reference_policy(method: Any, settings: Settings, policy: Policy) -> Policy 
     return frozen.place(pick_device(settings.device), getattr(torch, settings.dtype)).requires_grad_(False)
 
 
-def optimizers(method: Any, settings: Settings, policy: Policy, critic: Any) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer | None]:
+def optimizers(
+    method: Any, settings: Settings, policy: Policy, critic: Any
+) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer | None]:
     """One for policy and critic where the page fits them jointly, else one for each."""
     kind = getattr(torch.optim, settings.optimizer, None)
     known = [x for x in dir(torch.optim) if isinstance(getattr(torch.optim, x), type) and x != "Optimizer"]

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import textwrap
+from collections.abc import Callable, Sequence
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -19,7 +20,10 @@ def methods_table() -> list[tuple[str, ...]]:
     for name, page in METHODS.items():
         cells = []
         for member in MEMBERS:
-            spoken = [f"({_spoken(f)})" if optional else _spoken(f) for f, optional in _called(vars(page)[member], page).items()]
+            spoken = [
+                f"({_spoken(f)})" if optional else _spoken(f)
+                for f, optional in _called(vars(page)[member], page).items()
+            ]
             cells.append(", ".join(spoken))
         table.append((name, *cells))
     return table
@@ -39,9 +43,13 @@ def page_source(page: type) -> str:
             todo += list(_called(function))
     for name in dict.fromkeys(f.__module__ for f in seen):
         own = sorted((f for f in seen if f.__module__ == name), key=lambda f: f.__code__.co_firstlineno)
-        parts.append(f"# {'-' * 20} {name}\n\n" + "\n\n".join(inspect.getsource(f).rstrip() for f in own) + "\n")
-    parts.append(f"# {'-' * 20} {loop_module.__name__}\n\n" + "\n\n".join(inspect.getsource(f).rstrip() for f in (loop_module.loop, loop_module.update)))
+        parts.append(_section(name, own))
+    parts.append(_section(loop_module.__name__, [loop_module.loop, loop_module.update]))
     return "\n".join(parts)
+
+
+def _section(module: str, functions: Sequence[Callable[..., Any]]) -> str:
+    return f"# {'-' * 20} {module}\n\n" + "\n\n\n".join(inspect.getsource(f).rstrip() for f in functions) + "\n"
 
 
 def _tree(function: FunctionType) -> ast.AST:
@@ -59,7 +67,12 @@ def _called(function: Any, page: type | None = None) -> dict[FunctionType, bool]
         for thing in _named(node, function.__globals__):
             if inspect.isfunction(thing) and thing.__module__.startswith(FACTORS):
                 found[thing] = found.get(thing, True) and optional
-        if page is not None and isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
+        if (
+            page is not None
+            and isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "self"
+        ):
             member = vars(page).get(node.attr)
             for inner, _ in _called(member).items() if inspect.isfunction(member) else ():
                 found.setdefault(inner, True)
@@ -73,7 +86,11 @@ def _called(function: Any, page: type | None = None) -> dict[FunctionType, bool]
 
 def _named(node: ast.AST, space: dict[str, Any]) -> list[Any]:
     """What a name or an attribute of a module stands for; the values of a literal table of functions."""
-    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and isinstance(space.get(node.value.id), ModuleType):
+    if (
+        isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and isinstance(space.get(node.value.id), ModuleType)
+    ):
         return [getattr(space[node.value.id], node.attr, None)]
     if isinstance(node, ast.Name):
         thing = space.get(node.id)

@@ -15,6 +15,7 @@ from logpi.page import Count, page
 from logpi.run import checkpoint
 from logpi.run.display import Display
 from logpi.run.folder import RunFolder
+from logpi.run.paths import is_path
 from logpi.run.plot import plot
 from logpi.run.setup import Settings, assemble
 
@@ -94,10 +95,15 @@ def draw(run: Path) -> None:
 
 def in_new_process(run: Path, settings: Settings, episodes: int) -> str:
     """What `logpi eval` says of the saved checkpoint, in a process that has nothing but the folder."""
-    own = ["--network", settings.network] if settings.network else []
-    command = [sys.executable, "-m", "logpi", "eval", str(run), "--episodes", str(episodes), "--env", settings.env, *own, "--line"]
+    command = [sys.executable, "-m", "logpi", "eval", str(run), "--episodes", str(episodes)]
+    if settings.network:
+        command += ["--network", settings.network]
+    if is_path(settings.env):
+        command += ["--env", settings.env]
     done = subprocess.run(command, capture_output=True, text=True)
-    return done.stdout.strip() if done.returncode == 0 else f"evaluation failed: {done.stderr.strip()}"
+    if done.returncode:
+        return f"could not be evaluated: {done.stderr.strip()}"
+    return "scores " + ", ".join(done.stdout.splitlines()[:2])
 
 
 def report(name: str, run: Path, record: Record, state: str, seconds: float, fresh: str) -> None:

@@ -50,7 +50,14 @@ def hessian_product(kl: Parts, rows: Rows, params: list[Tensor], v: Tensor) -> T
 
 
 def natural_direction(
-    surrogate: Parts, kl: Any, rows: Rows, params: list[Tensor], delta: float, damping: float, iterations: int, fisher: str
+    surrogate: Parts,
+    kl: Any,
+    rows: Rows,
+    params: list[Tensor],
+    delta: float,
+    damping: float,
+    iterations: int,
+    fisher: str,
 ) -> tuple[Tensor, Tensor]:
     """(alpha x, g): x = (F + damping I)^-1 g, alpha = sqrt(2 delta / x'(F + damping I)x); g = 0 is a step of 0.
 

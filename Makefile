@@ -1,0 +1,39 @@
+# Two commands on a fresh machine: make run, make test. Python >= 3.11 with pip is all they need.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run test lint clean
+
+# train PPO on CartPole-v1 until solved, then play 100 fresh episodes from the saved checkpoint in a new process
+run: .venv/installed
+	$(BIN)/logpi train ppo --env CartPole-v1 --until 475
+
+test: .venv/installed-dev
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python tests/limits.py
+
+clean:
+	rm -rf .venv
+
+.venv/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "logpi needs Python 3.11 or newer: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	touch $@
+
+# torch first and by exact version: the CPU build where constraints.txt says so
+.venv/torch: .venv/python constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check $(shell grep '^torch' constraints.txt)
+	touch $@
+
+.venv/installed: .venv/torch pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[plot]'
+	touch $@
+
+.venv/installed-dev: .venv/torch pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@ .venv/installed
