@@ -11,6 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from logpi.device import widest
+
 Kind = Literal["per_episode", "per_action", "per_sequence", "per_budget"]
 
 
@@ -20,7 +22,7 @@ def weights(kind: Kind, mask: Tensor, budget: float | None = None) -> Tensor:
     per_episode 1/N, per_action 1/(number of actions), per_sequence 1/(N x actions in its row),
     per_budget 1/(N x budget); N rows, those without actions included.
     """
-    ours = mask.to(torch.float32 if mask.device.type == "mps" else torch.float64)
+    ours = mask.to(widest(mask.device))
     rows = max(1, math.prod(mask.shape[:-1]))
     if kind == "per_episode":
         return ours / rows

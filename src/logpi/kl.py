@@ -52,7 +52,8 @@ def from_old(log_pi: Tensor, log_pi_old: Tensor) -> Tensor:
 def categorical(p: Tensor, q: Tensor) -> Tensor:
     """KL(p || q) of two records of logits [..., A] -> [...]; actions of probability 0 under p count nothing."""
     log_p, log_q = p.log_softmax(-1), q.log_softmax(-1)
-    return torch.where(log_p == -torch.inf, 0.0, log_p.exp() * (log_p - log_q)).sum(-1)
+    never = log_p == -torch.inf  # filled before the product: 0 * inf would reach the gradient
+    return (log_p.exp() * (log_p.masked_fill(never, 0.0) - log_q.masked_fill(never, 0.0))).sum(-1)
 
 
 def gaussian(p: Tensor, q: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from logpi import average
 from logpi import critic as critics
 from logpi.batch import Batch, Rows
+from logpi.device import widest
 from logpi.errors import LogpiError
 from logpi.now import Divergence, Now, Surrogate, log_prob_of, row_scores
 from logpi.policy import Policy
@@ -87,6 +88,7 @@ def update(parts: Parts, batch: Batch) -> tuple[Batch, dict[str, Any]]:
         info |= critics.fit(parts.critic, policy, rows, parts.critic_optimizer, how)
     info |= measure(parts, rows, surrogate)
     info = read_once(info)
+    check_first_ratio(info["first_ratio_error"], batch)
     if hasattr(method, "adapt"):
         parts.state.update(method.adapt(state, info | {"batch": batch}))
     return batch, info
@@ -131,8 +133,16 @@ def measure(parts: Parts, rows: Rows, surrogate: Surrogate) -> dict[str, Tensor]
     return info
 
 
+def check_first_ratio(error: float, batch: Batch) -> None:
+    """pi / pi_old is 1 before the first step, to rounding, or sampler and trainer mean different policies."""
+    rounding = {torch.float32: 1e-5, torch.float64: 1e-12}.get(batch.log_pi.dtype, float("inf"))
+    if error > rounding * max(1.0, float(batch.log_pi[batch.mask].abs().amax())):
+        reason = "sampler and trainer disagree about log pi; has the network a random or a batch-dependent layer?"
+        raise LogpiError(f"The first ratio pi / pi_old is off 1 by {error:.1e}: {reason}")
+
+
 def read_once(info: dict[str, Any]) -> dict[str, Any]:
     """Scalar tensors as floats, fetched from the device in one go."""
     scalars = {k: v for k, v in info.items() if isinstance(v, Tensor) and v.numel() == 1}
-    values = torch.stack([v.detach().double().reshape(()) for v in scalars.values()]).tolist()
+    values = torch.stack([v.detach().to(widest(v.device)).reshape(()) for v in scalars.values()]).tolist()
     return info | dict(zip(scalars, values, strict=True))

@@ -39,8 +39,14 @@ def check(record: Any) -> None:
         if origin is typing.Literal and value not in typing.get_args(hint):
             raise LogpiError(f"{name} is {value!r}: allowed is {', '.join(map(str, typing.get_args(hint)))}.")
         options = [hint] if origin is Annotated else typing.get_args(hint)
+        if value is None and type(None) in options:
+            continue
+        if hint is bool and not isinstance(value, bool):
+            raise LogpiError(f"{name} is {value!r}: allowed is True or False.")
+        if origin is tuple and not isinstance(value, tuple | list):
+            raise LogpiError(f"{name} is {value!r}: allowed is a list of numbers.")
         for option in options:
-            if typing.get_origin(option) is Annotated and value is not None:
+            if typing.get_origin(option) is Annotated:
                 for x in value if origin is tuple else [value]:
                     _check_one(name, x, *typing.get_args(option)[:2])
 

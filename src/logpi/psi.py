@@ -45,7 +45,7 @@ def reward_to_go(reward: Tensor, ended: Tensor, gamma: float = 1.0) -> Tensor:
     reward, ended [..., T] -> [..., T]. For gamma < 1 the unbiased weight is gamma^t G_t
     (`discount_from_start`); without that factor it is what everyone runs.
     """
-    return backward(reward, torch.where(ended, 0.0, gamma).to(reward))
+    return backward(reward, torch.where(ended, 0.0, torch.full_like(reward, gamma)))
 
 
 def discount_from_start(psi: Tensor, ended: Tensor, gamma: float, start: Tensor | None = None) -> Tensor:
@@ -78,7 +78,7 @@ def n_step(
     (bootstrapped) return minus V. Computed as the sum of n discounted TD errors.
     """
     delta = td(reward, value, value_next, terminated, gamma)
-    decay = torch.where(terminated | truncated, 0.0, gamma).to(reward)
+    decay = torch.where(terminated | truncated, 0.0, torch.full_like(reward, gamma))
     out, weight = delta.clone(), decay
     for k in range(1, min(n, reward.shape[-1])):
         out[..., :-k] += weight[..., : reward.shape[-1] - k] * delta[..., k:]
@@ -95,7 +95,7 @@ def gae(
     the rewards). `value + gae` is the TD(lam) return, the critic's target.
     """
     delta = td(reward, value, value_next, terminated, gamma)
-    return backward(delta, torch.where(terminated | truncated, 0.0, gamma * lam).to(reward))
+    return backward(delta, torch.where(terminated | truncated, 0.0, torch.full_like(reward, gamma * lam)))
 
 
 def vtrace(

@@ -8,6 +8,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from logpi.device import widest
 from logpi.errors import LogpiError
 from logpi.policy.heads import Head, head_for
 from logpi.policy.networks import Build, Normaliser, mlp, orthogonal, trunk
@@ -37,7 +38,7 @@ class Policy(nn.Module):
             part.to(device, dtype)
         for statistics in (self.normaliser, self.return_normaliser):
             if statistics is not None:
-                statistics.to(device, torch.float32 if device == "mps" else torch.float64)
+                statistics.to(device, widest(device))
         return self
 
     def forward(self, obs: Tensor) -> Tensor:

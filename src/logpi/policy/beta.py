@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from logpi import kl
-from logpi.policy.gaussian import bounded
+from logpi.policy.gaussian import bounded, floating
 
 
 class Beta(nn.Module):
@@ -23,8 +23,8 @@ class Beta(nn.Module):
         bounded(low, high, "beta")
         self.box_shape, self.outputs = tuple(low.shape), 2 * low.numel()
         self.action_shape = (low.numel(),)
-        self.register_buffer("low", low.flatten().to(torch.get_default_dtype()), persistent=False)
-        self.register_buffer("high", high.flatten().to(torch.get_default_dtype()), persistent=False)
+        self.register_buffer("low", floating(low), persistent=False)
+        self.register_buffer("high", floating(high), persistent=False)
 
     def forward(self, outputs: Tensor) -> Tensor:
         return 1 + softplus(outputs)
@@ -38,7 +38,8 @@ class Beta(nn.Module):
 
     def mode(self, params: Tensor) -> Tensor:
         alpha, beta = params.chunk(2, -1)
-        return (alpha - 1) / (alpha + beta - 2)
+        total = alpha + beta - 2
+        return torch.where(total > 0, (alpha - 1) / total, 0.5)  # flat where both are 1
 
     def log_prob(self, params: Tensor, action: Tensor) -> Tensor:
         alpha, beta = params.chunk(2, -1)
@@ -63,4 +64,4 @@ class Beta(nn.Module):
 
     def to_env(self, action: Tensor) -> Tensor:
         scaled = self.low + (self.high - self.low) * action
-        return scaled.reshape(action.shape[:-1] + self.box_shape)
+        return scaled.clamp(self.low, self.high).reshape(action.shape[:-1] + self.box_shape)  # the sum rounds

@@ -32,7 +32,7 @@ class Categorical(nn.Module):
 
     def entropy(self, params: Tensor, action: Tensor | None = None) -> Tensor:
         log_p = params.log_softmax(-1)
-        return -torch.where(log_p == -torch.inf, 0.0, log_p.exp() * log_p).sum(-1)
+        return -(log_p.exp() * log_p.masked_fill(log_p == -torch.inf, 0.0)).sum(-1)
 
     def kl(self, p: Tensor, q: Tensor) -> Tensor:
         return kl.categorical(p, q)

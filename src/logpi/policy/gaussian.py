@@ -7,7 +7,6 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
 
 from logpi import kl
 from logpi.errors import LogpiError
@@ -19,6 +18,11 @@ def bounded(low: Tensor, high: Tensor, name: str) -> None:
     """Refuse a Box that has an infinite side."""
     if not bool((low.isfinite() & high.isfinite()).all()):
         raise LogpiError(f"The {name} head needs a bounded Box, this one has an infinite side: use --head gaussian.")
+
+
+def floating(side: Tensor) -> Tensor:
+    """A side of a Box, flat, at its own precision: rounded to float32 first, a clipped action leaves a float64 Box."""
+    return side.flatten() if side.is_floating_point() else side.flatten().to(torch.get_default_dtype())
 
 
 class Gaussian(nn.Module):
@@ -33,8 +37,8 @@ class Gaussian(nn.Module):
         self.box_shape, self.outputs = tuple(low.shape), low.numel()
         self.action_shape = (low.numel(),)
         self.log_std = nn.Parameter(torch.full((low.numel(),), log_std))
-        self.register_buffer("low", low.flatten().to(self.log_std.dtype), persistent=False)
-        self.register_buffer("high", high.flatten().to(self.log_std.dtype), persistent=False)
+        self.register_buffer("low", floating(low), persistent=False)
+        self.register_buffer("high", floating(high), persistent=False)
 
     def forward(self, outputs: Tensor) -> Tensor:
         return torch.cat([outputs, self.log_std.expand_as(outputs)], -1)
@@ -77,8 +81,8 @@ class SquashedGaussian(Gaussian):
         bounded(low, high, "squashed")
 
     def _log_slope(self, u: Tensor) -> Tensor:
-        """log da/du, exact for large |u| too: 1 - tanh^2 u = 4 / (e^u + e^-u)^2."""
-        return ((self.high - self.low) / 2).log() + 2 * (math.log(2) - u - softplus(-2 * u))
+        """log da/du, exact for large |u| too: 1 - tanh^2 u = 4 / (e^u + e^-u)^2 (softplus is cut off at 20: 2e-9)."""
+        return ((self.high - self.low) / 2).log() + 2 * (math.log(2) - torch.logaddexp(u, -u))
 
     def log_prob(self, params: Tensor, action: Tensor) -> Tensor:
         return super().log_prob(params, action) - self._log_slope(action).sum(-1)

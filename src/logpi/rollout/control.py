@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from logpi import psi
 from logpi.batch import Batch
+from logpi.device import widest
 from logpi.envs import Environments
 from logpi.errors import LogpiError
 from logpi.policy import Policy
@@ -130,8 +131,8 @@ class Control:
         returns = torch.zeros(0)
         if scale is not None:
             before = torch.nn.functional.pad(~ended[:, :-1], (1, 0), value=True)
-            x = torch.where(mask, reward, 0.0).double()
-            decay = self.gamma * before.double()
+            x = torch.where(mask, reward, 0.0).to(widest(mask.device))
+            decay = self.gamma * before.to(x)
             x[:, 0] += decay[:, 0] * self.discounted.to(x)
             returns = psi.backward(x.flip(-1), decay.flip(-1)).flip(-1)  # forward in time
             self.discounted = torch.where(ended[:, -1], 0.0, returns[:, -1]).cpu()

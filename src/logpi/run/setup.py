@@ -10,6 +10,7 @@ import torch
 
 from logpi import envs
 from logpi.critic import build_critic, plan
+from logpi.device import pick
 from logpi.errors import LogpiError, nearest
 from logpi.loop import Parts, Record, loop
 from logpi.methods import METHODS
@@ -81,20 +82,10 @@ def find_method(method: Any, fields: dict[str, Any] | None = None) -> Any:
     return made
 
 
-def pick_device(name: str) -> str:
-    """'auto' is the first of cuda, mps and cpu that this machine has."""
-    have = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return next(x for x in have if have[x])
-    if not have[name]:
-        raise LogpiError(f"This machine has no {name} that torch can use: use --device auto.")
-    return name
-
-
 def assemble(method: Any, settings: Settings, env: Any = None, network: Any = None) -> Parts:
     """Everything that `loop` needs, built from one seed. `env` and `network` may be objects of the caller's."""
     torch.set_num_threads(settings.threads)
-    device, dtype = pick_device(settings.device), getattr(torch, settings.dtype)
+    device, dtype = pick(settings.device), getattr(torch, settings.dtype)
     construct = env if env is not None and not isinstance(env, str) else settings.env
     if isinstance(construct, str) and is_path(construct):
         construct = load_object(construct)
@@ -146,7 +137,7 @@ def reference_policy(method: Any, settings: Settings, policy: Policy) -> Policy 
     if not getattr(method, "reference", False):
         return None
     frozen = load(settings.reference) if settings.reference else copy.deepcopy(policy)
-    return frozen.place(pick_device(settings.device), getattr(torch, settings.dtype)).requires_grad_(False)
+    return frozen.place(pick(settings.device), getattr(torch, settings.dtype)).requires_grad_(False)
 
 
 def optimizers(

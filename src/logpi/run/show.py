@@ -15,18 +15,24 @@ FACTORS = ("logpi.psi", "logpi.objective", "logpi.average", "logpi.kl", "logpi.s
 
 
 def methods_table() -> list[tuple[str, ...]]:
-    """(name, psi, objective, average, step) of each method, from what its members call; in brackets what a field switches on."""
-    table = []
-    for name, page in METHODS.items():
-        cells = []
-        for member in MEMBERS:
-            spoken = [
-                f"({_spoken(f)})" if optional else _spoken(f)
-                for f, optional in _called(vars(page)[member], page).items()
-            ]
-            cells.append(", ".join(spoken))
-        table.append((name, *cells))
-    return table
+    """(name, psi, objective, average, step) of each method, from what its members call; in brackets what a field turns on."""
+    return [(name, *(_cell(page, member) for member in MEMBERS)) for name, page in METHODS.items()]
+
+
+def _cell(page: type, member: str) -> str:
+    function = vars(page)[member]
+    if member == "average":
+        return ", ".join(_words(function))
+    called = _called(function, page).items()
+    spoken = [f"({_spoken(f)})" if optional else _spoken(f) for f, optional in called]
+    if member == "objective":
+        asked = [
+            n.attr for n in ast.walk(_tree(function)) if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)
+        ]
+        spoken += [name.replace("_", " ") for name in ("kl_old", "kl_new", "entropy") if name in asked]
+    if member == "step" and "epochs" in page.__dataclass_fields__:  # type: ignore[attr-defined]
+        spoken.append("epochs x minibatches")
+    return ", ".join(spoken)
 
 
 def page_source(page: type) -> str:
@@ -96,6 +102,12 @@ def _named(node: ast.AST, space: dict[str, Any]) -> list[Any]:
         thing = space.get(node.id)
         return list(thing.values()) if isinstance(thing, dict) and node.id.isupper() else [thing]
     return []
+
+
+def _words(function: FunctionType) -> list[str]:
+    """The names that a function passes on as text: the kind of an average."""
+    texts = [x.value for x in ast.walk(_tree(function)) if isinstance(x, ast.Constant) and isinstance(x.value, str)]
+    return [text.replace("_", " ") for text in texts]
 
 
 def _spoken(function: FunctionType) -> str:
