@@ -128,12 +128,18 @@ def episodes(table: Table, policy: Policy, rows: list[Trajectory], V: Tensor | N
     for i, x in enumerate(rows):
         n = len(x)
         states[i, :n], after[i, :n] = torch.tensor(x.states[:-1]), torch.tensor(x.states[1:])
-        action[i, :n], reward[i, :n], mask[i, :n] = torch.tensor(x.actions), torch.tensor(x.rewards, dtype=torch.float64), True
+        action[i, :n], reward[i, :n], mask[i, :n] = (
+            torch.tensor(x.actions),
+            torch.tensor(x.rewards, dtype=torch.float64),
+            True,
+        )
         terminated[i, n - 1], truncated[i, n - 1] = x.terminated, not x.terminated
     obs = one_hot(states, S).double()
     with torch.no_grad():
         params = policy(obs)
         log_pi = policy.head.log_prob(params, action)
     version = torch.zeros(B, T, dtype=torch.long)
-    b = Batch(obs, action, log_pi, params, reward, terminated, truncated, mask, version, torch.zeros(B, dtype=torch.long))
+    b = Batch(
+        obs, action, log_pi, params, reward, terminated, truncated, mask, version, torch.zeros(B, dtype=torch.long)
+    )
     return b if V is None else b.with_(value=V[states], value_next=V[after])

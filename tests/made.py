@@ -68,7 +68,9 @@ class Drift(gym.Env):
         return self.s.copy(), -float(self.s @ self.s), over, self.age >= self.limit and not over, {}
 
 
-def policy_for(head: str = "categorical", seed: int = 0, shared: bool = False, hidden: tuple[int, ...] = (5, 4)) -> Policy:
+def policy_for(
+    head: str = "categorical", seed: int = 0, shared: bool = False, hidden: tuple[int, ...] = (5, 4)
+) -> Policy:
     """A float64 policy on 3 observations, 3 actions or a Box of 2; its outputs are of size 1, not 0.01."""
     actions = spaces.Discrete(3) if head == "categorical" else BOX
     with torch.random.fork_rng(devices=[]):

@@ -22,7 +22,9 @@ STATE = {"progress": 0.3}
 
 
 def junk(value: float):
-    return lambda x: torch.tensor(value if x.dtype.is_floating_point else 10**6 if x.dtype == torch.long else False).to(x.dtype)
+    return lambda x: torch.tensor(value if x.dtype.is_floating_point else 10**6 if x.dtype == torch.long else False).to(
+        x.dtype
+    )
 
 
 def made(reward, mask, **more) -> Batch:
@@ -32,7 +34,18 @@ def made(reward, mask, **more) -> Batch:
     more = {k: torch.tensor(v) if isinstance(v, list) else v for k, v in more.items()}
     more = {k: v.bool() if k in ("terminated", "truncated") else v.double() for k, v in more.items()}
     ends = {"terminated": none, "truncated": none} | {k: more.pop(k) for k in ("terminated", "truncated") if k in more}
-    return Batch(count[..., None], count, count, count[..., None], reward, **ends, mask=mask, version=none.long(), start=None, **more)
+    return Batch(
+        count[..., None],
+        count,
+        count,
+        count[..., None],
+        reward,
+        **ends,
+        mask=mask,
+        version=none.long(),
+        start=None,
+        **more,
+    )
 
 
 @pytest.mark.parametrize("head", NOTHING)
@@ -50,7 +63,15 @@ def test_what_stands_in_masked_slots_changes_neither_credit_nor_gradient_nor_met
         g = gradient(Surrogate(method, policy, critic, rows, STATE)(rows.batch), params)
         parts = parts_for(method, policy, critic)
         info = update(parts, one)[1]
-        found.append((one.psi, one.target, g, [*parts.policy.parameters()], {k: v for k, v in info.items() if isinstance(v, float)}))
+        found.append(
+            (
+                one.psi,
+                one.target,
+                g,
+                [*parts.policy.parameters()],
+                {k: v for k, v in info.items() if isinstance(v, float)},
+            )
+        )
     clean, dirty = found
     assert torch.equal(clean[0], dirty[0]) and bool((dirty[0][~b.mask] == 0).all())
     assert (clean[1] is None and dirty[1] is None) or torch.equal(clean[1], dirty[1])
@@ -74,11 +95,13 @@ def with_gaps(b: Batch, before: list[int]) -> tuple[Batch, Tensor]:
 def test_masked_steps_inside_a_row_are_transparent_to_every_page(name):
     """Actions with other people's steps between them are credited as the same actions side by side."""
     method = PAGES[name]
-    policy, critic, b = case(method)
+    policy, _, b = case(method)
     b, _ = b.to_actions()  # dense in front
     if b.value is not None:  # what follows an action is the next action's state
         follow = {f"{k}_next": pad(getattr(b, k)[..., 1:], (0, 1)) for k in ("value", "q") if getattr(b, k) is not None}
-        b = b.with_(**{k: torch.where(b.ended | ~pad(b.mask[..., 1:], (0, 1)), getattr(b, k), v) for k, v in follow.items()})
+        b = b.with_(
+            **{k: torch.where(b.ended | ~pad(b.mask[..., 1:], (0, 1)), getattr(b, k), v) for k, v in follow.items()}
+        )
         last = b.mask & ~pad(b.mask[..., 1:], (0, 1))
         b = b.with_(truncated=b.truncated | (last & ~b.terminated))
     b = b.with_(scores=partial(row_scores, policy, b))
@@ -158,7 +181,9 @@ def test_leading_axes_are_free():
     for i in range(len(b)):  # [T] alone
         row, _ = b.map(lambda x, i=i: x[i]).to_actions()
         n = int(b.mask[i].sum())
-        assert torch.equal(row.reward[:n], flat.reward[i, :n]) and torch.equal(row.value_next[:n], flat.value_next[i, :n])
+        assert torch.equal(row.reward[:n], flat.reward[i, :n]) and torch.equal(
+            row.value_next[:n], flat.value_next[i, :n]
+        )
 
 
 @pytest.mark.parametrize("minibatches", [1, 2, 3, 7, 1000])
@@ -203,7 +228,11 @@ def test_micro_batches_are_the_minibatch_with_its_weights(micro):
 def test_whole_rows_of_groups_are_rows_and_the_surrogate_sees_no_start():
     b = case(PAGES["grpo"])[2]
     rows = rows_for(PAGES["grpo"], b)
-    assert rows.batch.mask.shape == (6, 8) and rows.batch.start is None and torch.equal(rows.batch.reward, b.reward.flatten(0, 1))
+    assert (
+        rows.batch.mask.shape == (6, 8)
+        and rows.batch.start is None
+        and torch.equal(rows.batch.reward, b.reward.flatten(0, 1))
+    )
 
 
 def test_the_scores_of_the_optimal_baseline_are_those_of_each_row():
@@ -213,4 +242,6 @@ def test_the_scores_of_the_optimal_baseline_are_those_of_each_row():
     for i in range(len(b)):
         ours = b.mask[i]
         total = (policy.log_prob(b.obs[i][ours], b.action[i][ours]) * weight[i][ours]).sum()
-        assert torch.allclose(found[i], torch.cat([g.flatten() for g in torch.autograd.grad(total, list(policy.parameters()))]))
+        assert torch.allclose(
+            found[i], torch.cat([g.flatten() for g in torch.autograd.grad(total, list(policy.parameters()))])
+        )

@@ -183,7 +183,9 @@ def test_the_pages_value_clip_reaches_the_surrogate_with_the_old_values():
     now = critic(mini.obs, mini.action)
     held = mini.value + (now - mini.value).clamp(-0.01, 0.01)
     expected = -torch.maximum((now - mini.target) ** 2, (held - mini.target) ** 2).mean()
-    assert torch.allclose(loss, expected, rtol=1e-12) and not torch.allclose(loss, -((now - mini.target) ** 2).mean(), rtol=1e-3)
+    assert torch.allclose(loss, expected, rtol=1e-12) and not torch.allclose(
+        loss, -((now - mini.target) ** 2).mean(), rtol=1e-3
+    )
 
 
 def test_a_fit_regresses_on_the_targets_with_the_pages_own_figures():

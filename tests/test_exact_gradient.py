@@ -48,7 +48,9 @@ def page_gradient(method, policy, batch, state=None) -> Tensor:
 
 def expected(method, table, policy, rows, chance, V=None) -> Tensor:
     """The expectation of the page's gradient on a batch of one episode."""
-    each = [p * page_gradient(method, policy, episodes(table, policy, [x], V)) for x, p in zip(rows, chance, strict=True)]
+    each = [
+        p * page_gradient(method, policy, episodes(table, policy, [x], V)) for x, p in zip(rows, chance, strict=True)
+    ]
     return torch.stack(each).sum(0)
 
 
@@ -100,7 +102,9 @@ def test_the_score_has_mean_zero_in_every_state(seed):
     pi, zero = probabilities(policy).detach(), torch.zeros(())
     for weight in torch.eye(6, dtype=torch.float64):  # one state at a time
         mean = gradient((weight[:, None] * pi * policy.log_prob(obs, action)).sum(), policy)
-        weighed = gradient((weight[:, None] * pi * policy.log_prob(obs, action) * torch.tensor([1.0, 2.0])).sum(), policy)
+        weighed = gradient(
+            (weight[:, None] * pi * policy.log_prob(obs, action) * torch.tensor([1.0, 2.0])).sum(), policy
+        )
         assert gap(mean, zero) < 1e-15 and gap(weighed, zero) > 1e-3
 
 
@@ -222,7 +226,7 @@ def test_the_mean_of_the_same_batch_is_biased(baseline):
 
 
 def test_the_optimal_constant_is_unbiased_from_elsewhere_and_has_the_least_variance():
-    truth, table, policy, rows, chance = exact()
+    _, table, policy, rows, chance = exact()
     b = episodes(table, policy, rows)
     credit = psi.reward_to_go(b.reward, b.ended, GAMMA)
     S, U = row_scores(policy, b, torch.ones_like(credit)), row_scores(policy, b, credit)

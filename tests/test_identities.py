@@ -18,7 +18,9 @@ from logpi.policy.gaussian import Gaussian
 from logpi.step.gradient import ascend
 from logpi.step.natural import flat, gradient, natural_step
 
-COUNTS = torch.tensor([[1, 2, 3], [4, 1, 1], [2, 2, 2]])  # pi_old(a|s) = counts / 6: each state six rows, an exact expectation
+COUNTS = torch.tensor(
+    [[1, 2, 3], [4, 1, 1], [2, 2, 2]]
+)  # pi_old(a|s) = counts / 6: each state six rows, an exact expectation
 
 
 def table_rows() -> tuple[Policy, Batch, Tensor, Tensor]:
@@ -50,7 +52,9 @@ def test_on_a_table_the_optimum_of_mirror_descent_is_the_exponentiated_gradient(
     surrogate = Surrogate(method, policy, None, rows, {"progress": progress})
     expected = (old.log() + eta * A).softmax(-1)
     theta = policy.network.weight
-    search = torch.optim.LBFGS([theta], 1.0, 500, tolerance_grad=1e-12, tolerance_change=1e-16, line_search_fn="strong_wolfe")
+    search = torch.optim.LBFGS(
+        [theta], 1.0, 500, tolerance_grad=1e-12, tolerance_change=1e-16, line_search_fn="strong_wolfe"
+    )
 
     def loss():
         search.zero_grad()

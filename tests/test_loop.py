@@ -16,7 +16,16 @@ from logpi.now import Surrogate
 from logpi.page import page
 from logpi.run.setup import Settings, assemble
 
-SMALL = {"envs": 2, "length": 8, "episodes": 3, "starts": 2, "group": 2, "epochs": 2, "minibatches": 2, "critic_epochs": 2}
+SMALL = {
+    "envs": 2,
+    "length": 8,
+    "episodes": 3,
+    "starts": 2,
+    "group": 2,
+    "epochs": 2,
+    "minibatches": 2,
+    "critic_epochs": 2,
+}
 ENVS = {"categorical": "CartPole-v1", "gaussian": Drift, "squashed": Drift, "beta": Drift}
 
 
@@ -106,14 +115,18 @@ def test_the_rate_of_a_separate_critic_falls_too_and_a_natural_step_has_none():
     parts = run(small("baseline", lr=1e-2, critic_lr=2e-2))
     parts.state["progress"] = 0.25
     anneal(parts)
-    assert [o.param_groups[0]["lr"] for o in (parts.optimizer, parts.critic_optimizer)] == pytest.approx([7.5e-3, 1.5e-2])
+    assert [o.param_groups[0]["lr"] for o in (parts.optimizer, parts.critic_optimizer)] == pytest.approx(
+        [7.5e-3, 1.5e-2]
+    )
     natural = run("npg")
     natural.state["progress"] = 0.25
     anneal(natural)
     assert natural.optimizer.param_groups[0]["lr"] == 1.0
 
 
-@pytest.mark.parametrize(("kl", "factor"), [(0.001, 0.5), (0.0066, 0.5), (0.0067, 1.0), (0.0149, 1.0), (0.0151, 2.0), (1.0, 2.0)])
+@pytest.mark.parametrize(
+    ("kl", "factor"), [(0.001, 0.5), (0.0066, 0.5), (0.0067, 1.0), (0.0149, 1.0), (0.0151, 2.0), (1.0, 2.0)]
+)
 def test_the_price_of_kl_halves_doubles_or_stays(kl, factor):
     method = PPOKL(beta=3.0, target=0.01)
     assert method.adapt({"x": 1}, {"kl": kl}) == {"x": 1, "beta": 3.0 * factor}
@@ -122,11 +135,16 @@ def test_the_price_of_kl_halves_doubles_or_stays(kl, factor):
 
 def test_the_adapted_price_stays_in_its_range_and_is_what_the_objective_charges():
     method = PPOKL(target=0.01)
-    assert method.adapt({"beta": 1e4}, {"kl": 1.0})["beta"] == 1e4 and method.adapt({"beta": 1e-4}, {"kl": 0.0})["beta"] == 1e-4
+    assert (
+        method.adapt({"beta": 1e4}, {"kl": 1.0})["beta"] == 1e4
+        and method.adapt({"beta": 1e-4}, {"kl": 0.0})["beta"] == 1e-4
+    )
     policy, critic, b = case(method)
     b = credited(method, b.with_(params=b.params + 0.5 * b.obs), {})
     rows = rows_for(method, b)
-    charged = [sum(Surrogate(method, policy, critic, rows, state)(rows.batch)).detach() for state in ({}, {"beta": 3.0})]
+    charged = [
+        sum(Surrogate(method, policy, critic, rows, state)(rows.batch)).detach() for state in ({}, {"beta": 3.0})
+    ]
     kl = policy.head.kl(rows.batch.params, policy(rows.batch.obs)).mean().detach()
     assert torch.allclose(charged[0] - charged[1], 2.0 * kl, rtol=1e-10) and kl > 1e-3
 
@@ -159,7 +177,9 @@ def test_a_previous_baseline_is_that_of_the_batches_before(kind, decay):
     to_go, expected = psi.reward_to_go(b.reward, b.ended, 1.0), 0.0
     for i in range(3):
         alone = update(parts_for(Baseline(baseline=kind, gamma=1.0), parts.policy), b)[0]
-        fresh = float((torch.where(b.mask, to_go, 0) - alone.psi)[b.mask].mean())  # what this batch would have subtracted
+        fresh = float(
+            (torch.where(b.mask, to_go, 0) - alone.psi)[b.mask].mean()
+        )  # what this batch would have subtracted
         credit = update(parts, b)[0].psi
         assert torch.allclose(credit, torch.where(b.mask, to_go - expected, 0), atol=1e-12)
         expected = fresh if i == 0 else decay * expected + (1 - decay) * fresh
@@ -170,7 +190,9 @@ def test_psi_goes_through_the_actions_and_the_surrogate_gets_it_without_a_gradie
     method = Reinforce(gamma=0.9)
     b = case(method)[2]
     done = credited(method, b, {})
-    assert torch.equal(done.psi, torch.where(b.mask, psi.reward_to_go(b.reward, b.ended, 0.9), 0)) and done.target is None
+    assert (
+        torch.equal(done.psi, torch.where(b.mask, psi.reward_to_go(b.reward, b.ended, 0.9), 0)) and done.target is None
+    )
     live = b.with_(reward=b.reward.clone().requires_grad_(True))
     assert not credited(method, live, {}).psi.requires_grad
 
@@ -229,7 +251,9 @@ def test_measures_are_of_all_rows_after_the_update(name):
         kl = parts.policy.head.kl(b.params, now)[b.mask].mean()
         entropy = parts.policy.head.entropy(now)[b.mask].mean()
         rho = (parts.policy.head.log_prob(now, b.action) - b.log_pi).exp()[b.mask]
-    assert info["kl"] == pytest.approx(float(kl), rel=1e-9) and info["entropy"] == pytest.approx(float(entropy), rel=1e-9)
+    assert info["kl"] == pytest.approx(float(kl), rel=1e-9) and info["entropy"] == pytest.approx(
+        float(entropy), rel=1e-9
+    )
     assert info["clip_fraction"] == pytest.approx(float(((rho - 1).abs() > 0.2).double().mean())) and kl > 1e-4
     if critic is not None:
         said, target = (b.value if b.q is None else b.q)[b.mask], done.target[b.mask]

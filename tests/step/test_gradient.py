@@ -62,7 +62,7 @@ def test_the_gradient_norm_is_held_under_the_limit_and_reported_raw(limit):
 
 @pytest.mark.parametrize(("target", "epochs"), [(0.0, 1), (0.25, 3), (100.0, 6), (None, 6)])
 def test_the_epochs_stop_once_the_kl_is_over_the_target(target, epochs):
-    theta, surrogate, rows, optimizer = bowl()
+    _, surrogate, rows, optimizer = bowl()
 
     def kl(mini):  # 0.1 after each epoch more
         yield torch.tensor(0.1 * len(surrogate.seen) / 2)
@@ -145,7 +145,12 @@ def test_a_whole_update_is_the_same_for_every_split(name):
     for micro in (None, 2):
         parts = parts_for(method, policy, critic, micro)
         rows = rows_for(method, credited(method, b, {}), micro)
-        method.step(Surrogate(method, parts.policy, parts.critic, rows, STATE), Divergence(parts.policy, rows), rows, parts.optimizer)
+        method.step(
+            Surrogate(method, parts.policy, parts.critic, rows, STATE),
+            Divergence(parts.policy, rows),
+            rows,
+            parts.optimizer,
+        )
         after.append(flat(parts.policy.parameters()))
     assert (after[0] - after[1]).abs().max() < 1e-12
     assert (after[0] - flat(policy.parameters())).abs().max() > 1e-4

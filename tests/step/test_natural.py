@@ -46,7 +46,9 @@ class Counted:
 @pytest.mark.parametrize("n", [1, 2, 7, 20])
 def test_conjugate_gradient_is_the_dense_solve(n):
     A, b = positive(n)
-    assert torch.allclose(conjugate_gradient(Counted(A), b, 3 * n, 1e-14), torch.linalg.solve(A, b), rtol=1e-9, atol=1e-10)
+    assert torch.allclose(
+        conjugate_gradient(Counted(A), b, 3 * n, 1e-14), torch.linalg.solve(A, b), rtol=1e-9, atol=1e-10
+    )
 
 
 def test_conjugate_gradient_of_zero_is_zero_without_a_product():
@@ -97,11 +99,15 @@ def dense_fisher(policy, head: str, obs: Tensor) -> Tensor:
     actions, weight = nodes(head, params.detach())
     assert torch.allclose(weight.sum(0), torch.ones(len(obs), dtype=torch.float64), atol=1e-10)
     spread = params.expand(len(actions), *params.shape)
-    score = torch.autograd.grad(policy.head.log_prob(spread, actions).sum(), spread)[0]  # of the distribution's parameters
+    score = torch.autograd.grad(policy.head.log_prob(spread, actions).sum(), spread)[
+        0
+    ]  # of the distribution's parameters
     inner = torch.einsum("nr,nrp,nrq->rpq", weight, score, score) / len(obs)
     theta = list(policy.parameters())
     out = policy(obs)
-    rows = [[flat(torch.autograd.grad(x, theta, retain_graph=True, materialize_grads=True)) for x in row] for row in out]
+    rows = [
+        [flat(torch.autograd.grad(x, theta, retain_graph=True, materialize_grads=True)) for x in row] for row in out
+    ]
     J = torch.stack([torch.stack(row) for row in rows])
     return torch.einsum("rpi,rpq,rqj->ij", J, inner, J)
 

@@ -1,7 +1,7 @@
 """Environments and a policy -> Batch: segments of T steps, or whole episodes, or groups of them from one start."""
 
 from collections import deque
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,19 @@ from logpi.errors import LogpiError
 from logpi.policy import Policy
 
 LONGEST = 100_000  # steps after which an episode that does not end is given up
+
+
+class Steps(NamedTuple):
+    """What was seen and done; one step [n, ...], or a rollout [n, T, ...]."""
+
+    obs: Tensor  # raw
+    action: Tensor
+    params: Tensor
+    reward: Tensor
+    terminated: Tensor
+    truncated: Tensor
+    mask: Tensor
+    final: Tensor  # the observation before any reset
 
 
 def never_ends(steps: int) -> str:
@@ -41,44 +54,40 @@ class Control:
         self.steps_before = torch.zeros(envs.n, dtype=torch.long)
         self.return_before = torch.zeros(envs.n, dtype=torch.float64)
         self.discounted = torch.zeros(envs.n, dtype=torch.float64)  # running return, for its normaliser
-        self.raw: tuple[Tensor, Tensor] | None = None  # observations and returns that the normalisers have yet to see
+        self.unseen_obs: Tensor | None = None  # what the normalisers have yet to see
+        self.unseen_returns: Tensor | None = None
 
     def _seeds(self, n: int, generator: torch.Generator) -> list[int]:
-        return torch.randint(2**31, (n,), generator=generator).tolist()
+        return torch.randint(2**31, (n,), generator=generator, device=generator.device).tolist()
 
     def __call__(self, policy: Policy, critic: nn.Module | None) -> Batch:
         if self.rows != "segments":
             starts = self._seeds(self.envs.n // self.group, self.generator) if self.rows == "groups" else None
-            seeds = None if starts is None else [s for s in starts for _ in range(self.group)]
-            self.obs = self.envs.reset(seeds)
+            self.obs = self.envs.reset(None if starts is None else [s for s in starts for _ in range(self.group)])
             self.steps_before.zero_(), self.return_before.zero_(), self.discounted.zero_()
         with torch.inference_mode():
             steps = self._roll(policy)
-        batch = self._batch(policy, critic, *(torch.stack(x, 1) for x in zip(*steps, strict=True)))
+        batch = self._batch(policy, critic, Steps(*(torch.stack(x, 1) for x in zip(*steps, strict=True))))
         self.version += 1
         return batch if self.rows != "groups" else batch.map(lambda x: x.unflatten(0, (-1, self.group)))
 
-    def _roll(self, policy: Policy) -> list[tuple[Tensor, ...]]:
-        """The steps, each (obs, seen, action, params, reward, terminated, truncated, mask, final)."""
-        like = next(policy.parameters())
-        envs, head = self.envs, policy.head
-        steps: list[tuple[Tensor, ...]] = []
-        obs, whole = self.obs.to(like), self.rows != "segments"
-        ours = torch.ones(envs.n, dtype=torch.bool, device=like.device)
-        everyone = ours
+    def _roll(self, policy: Policy) -> list[Steps]:
+        """Act until the segment is full, or until every environment has finished the episode it began."""
+        like, whole = next(policy.parameters()), self.rows != "segments"
+        obs, steps = self.obs.to(like), list[Steps]()
+        everyone = ours = torch.ones(self.envs.n, dtype=torch.bool, device=like.device)
         while len(steps) < self.length or whole:
-            seen = policy.normalise(obs)
-            params = policy(seen)
-            action = head.sample(params, self.generator)
-            step = envs.step(head.to_env(action))
+            params = policy(policy.normalise(obs))
+            action = policy.head.sample(params, self.generator)
+            step = self.envs.step(policy.head.to_env(action))
+            terminated, truncated = step.terminated.to(like.device), step.truncated.to(like.device)
             mask = ours if whole else everyone if step.mask is None else step.mask.to(like.device)
-            ends = step.terminated.to(like.device), step.truncated.to(like.device)
-            steps.append((obs, seen, action, params, step.reward.to(like), *ends, mask, step.final.to(like)))
+            steps.append(
+                Steps(obs, action, params, step.reward.to(like), terminated, truncated, mask, step.final.to(like))
+            )
             obs = step.obs.to(like)
             if whole:
-                if step.mask is not None:
-                    ours = ours & step.mask.to(like.device)
-                ours = ours & ~(ends[0] | ends[1])
+                ours = ours & ~(terminated | truncated)
                 if not ours.any():
                     break
                 if len(steps) == LONGEST:
@@ -86,30 +95,22 @@ class Control:
         self.obs = obs
         return steps
 
-    def _batch(
-        self, policy: Policy, critic: nn.Module | None, obs: Tensor, seen: Tensor, action: Tensor, params: Tensor,
-        reward: Tensor, terminated: Tensor, truncated: Tensor, mask: Tensor, final: Tensor,
-    ) -> Batch:  # fmt: skip
-        ended = (terminated | truncated) & mask
-        start = self.steps_before.clone()
-        self._count(reward, ended, mask)
-        scaled = self._normalise_reward(policy, reward, ended, mask, obs)
-        with torch.no_grad():
-            log_pi = policy.head.log_prob(params, action)
-            version = torch.full_like(mask, self.version, dtype=torch.long)
-            batch = Batch(
-                seen,
-                action,
-                log_pi,
-                params,
-                scaled,
-                terminated & mask,
-                truncated & mask,
-                mask,
-                version,
-                start.to(mask.device),
-            )
-            return batch if critic is None else self._look(policy, critic, batch, policy.normalise(final))
+    @torch.no_grad()
+    def _batch(self, policy: Policy, critic: nn.Module | None, x: Steps) -> Batch:
+        mask, start = x.mask, self.steps_before.clone().to(x.mask.device)
+        ended = (x.terminated | x.truncated) & mask
+        self._count(x.reward, ended, mask)
+        reward = x.reward
+        if policy.normaliser is not None:
+            self.unseen_obs = x.obs[mask]
+        if policy.return_normaliser is not None:
+            self.unseen_returns = self._discounted_returns(reward, ended, mask)
+            reward = policy.return_normaliser(reward)
+        log_pi = policy.head.log_prob(x.params, x.action)
+        version = torch.full(mask.shape, self.version, device=mask.device)
+        ends = x.terminated & mask, x.truncated & mask
+        batch = Batch(policy.normalise(x.obs), x.action, log_pi, x.params, reward, *ends, mask, version, start)
+        return batch if critic is None else self._look(policy, critic, batch, policy.normalise(x.final))
 
     def _look(self, policy: Policy, critic: Any, b: Batch, final: Tensor) -> Batch:
         """What the critic says of every observation, and of what followed it *before any reset*."""
@@ -123,33 +124,25 @@ class Control:
             after[f"{name}_next"][cut] = there[name][len(b) :]
         return b.with_(**here, **after)
 
-    def _normalise_reward(self, policy: Policy, reward: Tensor, ended: Tensor, mask: Tensor, obs: Tensor) -> Tensor:
-        """Rewards over the frozen std of the discounted return; what the statistics have yet to see is kept."""
-        scale = policy.return_normaliser
-        if scale is None and policy.normaliser is None:
-            return reward
-        returns = torch.zeros(0)
-        if scale is not None:
-            before = torch.nn.functional.pad(~ended[:, :-1], (1, 0), value=True)
-            x = torch.where(mask, reward, 0.0).to(widest(mask.device))
-            decay = self.gamma * before.to(x)
-            x[:, 0] += decay[:, 0] * self.discounted.to(x)
-            returns = psi.backward(x.flip(-1), decay.flip(-1)).flip(-1)  # forward in time
-            self.discounted = torch.where(ended[:, -1], 0.0, returns[:, -1]).cpu()
-            returns = returns[mask]
-            reward = scale(reward)
-        self.raw = (obs[mask], returns)
-        return reward
+    def _discounted_returns(self, reward: Tensor, ended: Tensor, mask: Tensor) -> Tensor:
+        """R_t = r_t + gamma R_{t-1} within each episode, across rollouts: what the return normaliser has yet to see."""
+        before = torch.nn.functional.pad(~ended[:, :-1], (1, 0), value=True)
+        x = torch.where(mask, reward, 0.0).to(widest(mask.device))
+        decay = self.gamma * before.to(x)
+        x[:, 0] += decay[:, 0] * self.discounted.to(x)
+        returns = psi.backward(x.flip(-1), decay.flip(-1)).flip(-1)  # forward in time
+        self.discounted = torch.where(ended[:, -1], 0.0, returns[:, -1]).cpu()
+        return returns[mask]
 
     def settle(self, policy: Policy) -> None:
         """After the update: the normalisers move to what the rollout saw."""
-        if self.raw is None:
-            return
-        if policy.normaliser is not None:
-            policy.normaliser.update(self.raw[0])
-        if policy.return_normaliser is not None:
-            policy.return_normaliser.update(self.raw[1])
-        self.raw = None
+        for normaliser, unseen in (
+            (policy.normaliser, self.unseen_obs),
+            (policy.return_normaliser, self.unseen_returns),
+        ):
+            if normaliser is not None and unseen is not None:
+                normaliser.update(unseen)
+        self.unseen_obs = self.unseen_returns = None
 
     def _count(self, reward: Tensor, ended: Tensor, mask: Tensor) -> None:
         """Returns and lengths of the episodes that ended, in the order in which they did."""

@@ -38,7 +38,7 @@ class Settings:
     normalise_reward: bool = True  # rewards over the std of the discounted return
     optimizer: str = "Adam"  # any of torch.optim
     reference: str | None = None  # run whose policy is pi_ref; else the first policy
-    micro: Count | None = None  # rows through the networks at once: memory only
+    micro: Count = 4096  # rows through the networks at once: bounds memory, changes nothing else
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"  # where tensors live
     dtype: Literal["float32", "float64"] = "float32"  # of parameters and data
     threads: Count = 1  # of torch; more is slower for small networks

@@ -103,11 +103,12 @@ def in_new_process(run: Path, settings: Settings, episodes: int) -> str:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         return f"could not be evaluated: {done.stderr.strip()}"
-    return "scores " + ", ".join(done.stdout.splitlines()[:2])
+    fixed, drawn, *_ = done.stdout.splitlines()
+    return f"{episodes} fresh ones of the saved policy: {fixed.split(' over')[0]} (sampled: {drawn.split(' over')[0]})"
 
 
 def report(name: str, run: Path, record: Record, state: str, seconds: float, fresh: str) -> None:
-    reached = f"{state}: mean return {record['return']:.1f} over the last 100 episodes after {record.steps:,} steps; saved policy {fresh}"
-    speed = f"speed: {seconds:.1f} s, {record.steps / max(seconds, 1e-9):,.0f} steps/s; curve and checkpoints in {run}"
-    following = f"next: logpi eval {run}  |  logpi plot {run}  |  logpi show {name}  |  logpi methods"
+    reached = f"{state}: return {record['return']:.1f} in the last 100 episodes; {fresh}"
+    speed = f"speed: {record.steps:,} steps in {seconds:.1f} s, {record.steps / max(seconds, 1e-9):,.0f} steps/s"
+    following = f"next: logpi plot {run}  (or eval; then logpi show {name}, logpi methods)"
     Console(highlight=False, soft_wrap=True).print(f"{reached}\n{speed}\n{following}", markup=False)
