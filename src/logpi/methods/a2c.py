@@ -3,6 +3,8 @@
 Psi_t = sum_{k<n} gamma^k r_{t+k} + gamma^n V(s_{t+n}) - V(s_t)
 """
 
+from typing import Literal
+
 from logpi import average, objective, psi
 from logpi.page import Count, Fraction, NonNegative, Positive, page
 from logpi.step.gradient import ascend
@@ -15,7 +17,9 @@ class A2C:
     envs: Count = 16  # environments side by side
     length: Count = 16  # steps of each in an iteration
     gamma: Fraction = 0.99  # discount of later rewards
-    n: Count = 16  # rewards before the critic is trusted
+    credit: Literal["n_step", "gae"] = "n_step"  # one n, or all of them weighed by lam
+    n: Count = 16  # rewards before the critic is trusted (n_step)
+    lam: Fraction = 0.95  # 0 trusts the critic, 1 the rewards (gae)
     from_start: bool = False  # times gamma^t too: unbiased for the discounted J
     entropy: NonNegative = 0.01  # weight of the entropy bonus
     value_coef: NonNegative = 0.5  # weight of the critic's error
@@ -26,7 +30,10 @@ class A2C:
     rows, critic = "segments", "v"
 
     def psi(self, b, state):
-        credit = psi.n_step(b.reward, b.value, b.value_next, b.terminated, b.truncated, self.gamma, self.n)
+        if self.credit == "gae":
+            credit = psi.gae(b.reward, b.value, b.value_next, b.terminated, b.truncated, self.gamma, self.lam)
+        else:
+            credit = psi.n_step(b.reward, b.value, b.value_next, b.terminated, b.truncated, self.gamma, self.n)
         target = b.value + credit
         if self.from_start:
             credit = psi.discount_from_start(credit, b.ended, self.gamma, b.start)

@@ -18,6 +18,7 @@ class GRPO:
 
     starts: Count = 4  # seeded starts of each iteration
     group: Several = 8  # episodes from each start
+    scale: bool = True  # divide by the group's std; without it Dr. GRPO's credit
     clip_low: Positive = 0.2  # how far the ratio may fall and still be paid
     clip_high: Positive = 0.2  # how far it may rise
     kl: NonNegative = 0.0  # beta, weight of the KL to the reference policy
@@ -34,7 +35,8 @@ class GRPO:
     reference = property(lambda self: self.kl > 0)
 
     def psi(self, b, state):
-        credit = psi.group_standardise(b.reward.sum(-1))
+        ret = b.reward.sum(-1)
+        credit = psi.group_standardise(ret) if self.scale else psi.group_mean(ret)
         return credit[..., None].expand_as(b.reward), None
 
     def objective(self, now, b, state):
