@@ -18,7 +18,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 HERE = Path(__file__).parent
-CARTPOLE, PENDULUM = "--env CartPole-v1", "--env Pendulum-v1 --envs 4 --length 256 --gamma 0.9 --lam 0.95 --steps 100000"
+CARTPOLE, PENDULUM = (
+    "--env CartPole-v1",
+    "--env Pendulum-v1 --envs 4 --length 256 --gamma 0.9 --lam 0.95 --steps 100000",
+)
 RPS = "--env RockPaperScissors --no-normalise-reward --steps 400000 --network benchmarks/biased.py:build --evaluate 0"
 
 
@@ -32,8 +35,13 @@ class Task:
 
 
 TASKS = [
-    *(Task(f"CartPole-v1 100k {m}", f"{m} {CARTPOLE} --steps 100000", 10, 475, "nine") for m in ("ppo", "trpo", "npg", "mdpo", "ppo_kl")),
-    Task("CartPole-v1 200k reinforce with a mean baseline", f"baseline --baseline mean {CARTPOLE} --steps 200000", 5, 450),
+    *(
+        Task(f"CartPole-v1 100k {m}", f"{m} {CARTPOLE} --steps 100000", 10, 475, "nine")
+        for m in ("ppo", "trpo", "npg", "mdpo", "ppo_kl")
+    ),
+    Task(
+        "CartPole-v1 200k reinforce with a mean baseline", f"baseline --baseline mean {CARTPOLE} --steps 200000", 5, 450
+    ),
     Task("CartPole-v1 200k a2c", f"a2c {CARTPOLE} --steps 200000", 5, 475),
     Task("CartPole-v1 200k actor_critic", f"actor_critic {CARTPOLE} --steps 200000", 5, 475),
     Task("CartPole-v1 300k grpo", f"grpo {CARTPOLE} --steps 300000", 5, 450),
@@ -42,7 +50,13 @@ TASKS = [
     Task("Pendulum-v1 100k trpo", f"trpo {PENDULUM} --normalise-obs --critic-minibatches 16 --delta 0.02", 5, -200),
     Task("rock-paper-scissors reinforce", f"reinforce {RPS} --episodes 256 --lr 0.02", 5, 0.02, "mixture"),
     Task("rock-paper-scissors npg", f"npg {RPS} --envs 256 --length 1 --delta 2e-5 --damping 1e-3", 5, 0.02, "mixture"),
-    Task("rock-paper-scissors mdpo", f"mdpo {RPS} --envs 256 --length 1 --eta 0.1 --eta-floor 0.01 --lr 3e-3", 5, 0.02, "mixture"),
+    Task(
+        "rock-paper-scissors mdpo",
+        f"mdpo {RPS} --envs 256 --length 1 --eta 0.1 --eta-floor 0.01 --lr 3e-3",
+        5,
+        0.02,
+        "mixture",
+    ),
 ]
 
 
@@ -55,7 +69,9 @@ def run(task: Task, seed: int, out: Path) -> dict:
     done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{task.name}, seed {seed}: {done.stderr}")
-    folder = next(f.parent for f in out.glob("*/*/*/config.toml") if tomllib.loads(f.read_text())["run"]["seed"] == seed)
+    folder = next(
+        f.parent for f in out.glob("*/*/*/config.toml") if tomllib.loads(f.read_text())["run"]["seed"] == seed
+    )
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     curve = [(row["steps"], row["return"]) for row in rows if row["return"] is not None]
     found = {"seed": seed, "seconds": time.perf_counter() - began, "curve": curve[:: max(1, len(curve) // 100)]}
@@ -89,28 +105,43 @@ def verdict(task: Task, runs: list[dict]) -> dict:
     else:
         met, bar = mean >= task.threshold, f"mean >= {task.threshold:g}"
     sampled = [r["sampled"] for r in runs if "sampled" in r]
-    return {"mean": mean, "half": half, "sampled": statistics.fmean(sampled) if sampled else None, "met": met, "bar": bar}
+    return {
+        "mean": mean,
+        "half": half,
+        "sampled": statistics.fmean(sampled) if sampled else None,
+        "met": met,
+        "bar": bar,
+    }
 
 
 def report(results: dict) -> str:
     """The page, from all results on file."""
     lines = ["# Does it learn?", ""]
-    lines += ["Made by `python benchmarks/learning.py`. Final policy, 100 fresh episodes of each seed: deterministic actions, sampled ones"]
-    lines += ["beside them; mean over seeds ± 95 % interval (1.96 standard errors over seeds). Rock-paper-scissors: the largest"]
+    lines += [
+        "Made by `python benchmarks/learning.py`. Final policy, 100 fresh episodes of each seed: deterministic actions, sampled ones"
+    ]
+    lines += [
+        "beside them; mean over seeds ± 95 % interval (1.96 standard errors over seeds). Rock-paper-scissors: the largest"
+    ]
     lines += ["distance of a probability from 1/3, from a first policy of (0.84, 0.11, 0.04).", ""]
     lines += ["| task | seeds | deterministic | sampled | bar | met | seconds a run |", "|---|---|---|---|---|---|---|"]
     for name, r in results.items():
         v, digits = r["verdict"], 4 if "rock" in name else 1
         sampled = "" if v["sampled"] is None else f"{v['sampled']:.1f}"
         seconds = statistics.median(x["seconds"] for x in r["runs"])
-        row = f"| {name} | {len(r['runs'])} | {v['mean']:.{digits}f} ± {v['half']:.{digits}f} | {sampled} | {v['bar']} |"
+        row = (
+            f"| {name} | {len(r['runs'])} | {v['mean']:.{digits}f} ± {v['half']:.{digits}f} | {sampled} | {v['bar']} |"
+        )
         lines.append(f"{row} {'yes' if v['met'] else '**no**'} | {seconds:.0f} |")
     lines += ["", "Commands (seeds 0, 1, ... each with `--seed N --evaluate 100`):", "", "```sh"]
     lines += [f"logpi train {r['command']}" for r in results.values()]
     lines += ["```", "", "![learning curves](results/learning.png)", ""]
     about = next(iter(results.values()))["about"]
     lines += [f"{about['date']}; " + ", ".join(f"{k} {v}" for k, v in about.items() if k != "date") + "."]
-    lines += ["Seconds a run include the start of the process and, two runs at a time, a busy neighbour: not a speed measurement.", ""]
+    lines += [
+        "Seconds a run include the start of the process and, two runs at a time, a busy neighbour: not a speed measurement.",
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -150,8 +181,17 @@ def main() -> None:
         with ThreadPoolExecutor(args.jobs) as pool:
             runs = list(pool.map(lambda seed, task=task, out=out: run(task, seed, out), range(task.seeds)))
         found = verdict(task, runs)
-        print(f"{task.name:50s} {found['mean']:9.3f} ± {found['half']:.3f}  {found['bar']}  {'met' if found['met'] else 'NOT MET'}", flush=True)
-        results[task.name] = {"command": task.command, "threshold": task.threshold, "verdict": found, "runs": runs, "about": about}
+        print(
+            f"{task.name:50s} {found['mean']:9.3f} ± {found['half']:.3f}  {found['bar']}  {'met' if found['met'] else 'NOT MET'}",
+            flush=True,
+        )
+        results[task.name] = {
+            "command": task.command,
+            "threshold": task.threshold,
+            "verdict": found,
+            "runs": runs,
+            "about": about,
+        }
         results = {t.name: results[t.name] for t in TASKS if t.name in results}
         file.write_text(json.dumps(results, separators=(",", ":")) + "\n")
         (HERE / "learning.md").write_text(report(results))

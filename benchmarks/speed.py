@@ -14,7 +14,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 HERE = Path(__file__).parent
-COMMON = "4 envs x 128 steps, 4 epochs x 4 minibatches, two 64x64 tanh networks, lr 2.5e-4 falling to 0, normalisers off"
+COMMON = (
+    "4 envs x 128 steps, 4 epochs x 4 minibatches, two 64x64 tanh networks, lr 2.5e-4 falling to 0, normalisers off"
+)
 
 LOGPI = """
 import sys, time, logpi
@@ -49,7 +51,11 @@ model.learn(steps, callback=clock)
 print((model.num_timesteps - clock.first) / (time.perf_counter() - clock.began))
 """
 
-RUNNERS = {"logpi": (LOGPI, "native"), "logpi, Gymnasium's environments": (LOGPI, "sync"), "stable-baselines3": (SB3, "-")}
+RUNNERS = {
+    "logpi": (LOGPI, "native"),
+    "logpi, Gymnasium's environments": (LOGPI, "sync"),
+    "stable-baselines3": (SB3, "-"),
+}
 
 
 def measure(code: str, steps: int, backend: str, seed: int) -> float:
@@ -70,16 +76,27 @@ def main() -> None:
             print(f"round {seed}: {name:34s} {found[name][-1]:9,.0f} steps/s", flush=True)
     versions = {name: version(name) for name in ("logpi", "torch", "stable-baselines3", "gymnasium", "numpy")}
     about = {"date": time.strftime("%F"), "machine": platform.machine(), "python": platform.python_version()} | versions
-    lines = ["# Speed of plain PPO on CartPole-v1", "", f"`python benchmarks/speed.py --rounds {args.rounds} --steps {args.steps}`: {COMMON}; one"]
-    lines += ["thread, uncompiled; steps per second of the whole training loop after its first tenth, the runners in turn.", ""]
+    lines = [
+        "# Speed of plain PPO on CartPole-v1",
+        "",
+        f"`python benchmarks/speed.py --rounds {args.rounds} --steps {args.steps}`: {COMMON}; one",
+    ]
+    lines += [
+        "thread, uncompiled; steps per second of the whole training loop after its first tenth, the runners in turn.",
+        "",
+    ]
     lines += ["| runner | median | range | ratio to stable-baselines3, round by round |", "|---|---|---|---|"]
     for name, speeds in found.items():
         ratios = [a / b for a, b in zip(speeds, found["stable-baselines3"], strict=True)]
         spread = f"{statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]"
-        lines.append(f"| {name} | {statistics.median(speeds):,.0f} | {min(speeds):,.0f} to {max(speeds):,.0f} | {spread} |")
+        lines.append(
+            f"| {name} | {statistics.median(speeds):,.0f} | {min(speeds):,.0f} to {max(speeds):,.0f} | {spread} |"
+        )
     lines += ["", ", ".join(f"{k} {v}" for k, v in about.items()) + ".", ""]
     (HERE / "speed.md").write_text("\n".join(lines))
-    (HERE / "results" / "speed.json").write_text(json.dumps({"about": about, "settings": COMMON, "steps_per_second": found}, indent=1) + "\n")
+    (HERE / "results" / "speed.json").write_text(
+        json.dumps({"about": about, "settings": COMMON, "steps_per_second": found}, indent=1) + "\n"
+    )
     print("\n".join(lines))
 
 

@@ -10,7 +10,19 @@ import gymnasium as gym
 import logpi
 
 with tempfile.TemporaryDirectory() as out:
-    train = [sys.executable, "-m", "logpi", "train", "ppo", "--steps", "40000", "--normalise-obs", "--evaluate", "0", "--quiet"]
+    train = [
+        sys.executable,
+        "-m",
+        "logpi",
+        "train",
+        "ppo",
+        "--steps",
+        "40000",
+        "--normalise-obs",
+        "--evaluate",
+        "0",
+        "--quiet",
+    ]
     subprocess.run([*train, "--out", out], check=True)
     policy = logpi.load(next(Path(out).glob("*/*/*")))
 

@@ -46,7 +46,9 @@ def small(method: str, **changes: Any) -> Any:
 
 def parts_of(method: str, world: str = "CartPole-v1", page: dict[str, Any] | None = None, **settings: Any) -> Parts:
     own = {} if world == "CartPole-v1" else {"head": world, "env": "custom"}
-    return assemble(small(method, **page or {}), Settings(**SETTINGS | own | settings), None if world == "CartPole-v1" else Reach)
+    return assemble(
+        small(method, **page or {}), Settings(**SETTINGS | own | settings), None if world == "CartPole-v1" else Reach
+    )
 
 
 def run(parts: Parts, iterations: int) -> list[dict[str, float]]:
@@ -113,13 +115,19 @@ VARIANTS: list[tuple[str, dict, dict]] = [
 ]
 
 
-@pytest.mark.parametrize(("method", "page", "settings"), VARIANTS, ids=lambda x: x if isinstance(x, str) else "-".join(map(str, x.values())))
-def test_so_does_every_state_a_page_or_an_optimiser_keeps(method: str, page: dict, settings: dict, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("method", "page", "settings"), VARIANTS, ids=lambda x: x if isinstance(x, str) else "-".join(map(str, x.values()))
+)
+def test_so_does_every_state_a_page_or_an_optimiser_keeps(
+    method: str, page: dict, settings: dict, tmp_path: Path
+) -> None:
     check_continues(lambda: parts_of(method, page=page, **settings), tmp_path)
 
 
 @pytest.mark.parametrize("method", logpi.METHODS)
-@pytest.mark.parametrize("settings", [{"shared": True}, {"optimizer": "SGD"}, {"optimizer": "RMSprop"}, {"dtype": "float64"}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{"shared": True}, {"optimizer": "SGD"}, {"optimizer": "RMSprop"}, {"dtype": "float64"}], ids=str
+)
 def test_every_method_takes_a_shared_trunk_any_optimiser_and_float64(method: str, settings: dict) -> None:
     parts = parts_of(method, "gaussian", **settings)
     before = [p.clone() for p in parts.policy.parameters()]
@@ -150,7 +158,9 @@ def test_a_loaded_policy_acts_as_the_live_one(method: str, world: str, tmp_path:
         assert isinstance(one, np.ndarray) and one.shape == space.shape and space.contains(one.astype(space.dtype))
         np.testing.assert_allclose(one, stacked[row], rtol=0, atol=1e-5)
     assert torch.equal(loaded.act(torch.as_tensor(obs)), torch.as_tensor(stacked)), "tensors in, tensors out"
-    draws = [m.act(obs, deterministic=False, generator=torch.Generator().manual_seed(5)) for m in (loaded, parts.policy)]
+    draws = [
+        m.act(obs, deterministic=False, generator=torch.Generator().manual_seed(5)) for m in (loaded, parts.policy)
+    ]
     assert np.array_equal(*draws) and not np.array_equal(draws[0], stacked)
     raw = np.abs(loaded.normalise(torch.as_tensor(obs)).numpy() - obs).max()
     assert raw > 0.1, "the normaliser must have been loaded, too"

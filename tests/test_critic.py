@@ -98,6 +98,7 @@ def test_a_separate_fit_leaves_the_shared_trunk_bit_for_bit_where_it_was(name):
     kept = copy.deepcopy(parts.policy)
     fit(parts.critic, parts.policy, rows_for(method, b), parts.critic_optimizer, plan(method))
     assert all(torch.equal(p, q) for p, q in zip(parts.policy.parameters(), kept.parameters(), strict=True))
+    assert all(p.grad is None for p in parts.policy.parameters())  # no gradient reaches it, not even unused
     assert not torch.equal(parts.critic.network.weight, critic.network.weight)
 
 

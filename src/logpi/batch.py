@@ -31,7 +31,7 @@ class Batch:
     log_ref: Tensor | None = None  # [..., T]  log pi_ref(a_t|s_t)
     psi: Tensor | None = None  # [..., T]  the credit given to a_t
     target: Tensor | None = None  # [..., T]  what the critic should have said
-    scores: Callable[[Tensor], Tensor] | None = None  # w [..., T] -> [N, params]: each row's grad sum_t w_t log pi_t
+    scores: Callable[[Tensor], Tensor] | None = None  # episodes: w [N, T] -> [N, params], grad sum_t w_t log pi_old_t
 
     @property
     def ended(self) -> Tensor:
@@ -103,7 +103,14 @@ def _compact(b: Batch) -> tuple[Batch, Callable[[Tensor], Tensor]]:
         if moved[following] is not None:
             moved[following] = next_of(getattr(b, here), getattr(b, following))
     inverse = order.argsort(-1)
-    return Batch(**moved), lambda x: torch.where(b.mask, x.gather(-1, inverse), 0)
+
+    def back(x: Tensor) -> Tensor:
+        return torch.where(b.mask, x.gather(-1, inverse), 0)
+
+    if b.scores is not None:
+        in_slots = b.scores
+        moved["scores"] = lambda weight: in_slots(back(weight))
+    return Batch(**moved), back
 
 
 class Rows:

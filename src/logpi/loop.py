@@ -1,5 +1,6 @@
 """rollout -> psi -> objective -> step, over and over: the only loop in the library."""
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -73,7 +74,8 @@ def loop(parts: Parts) -> Iterator[Record]:
 def update(parts: Parts, batch: Batch) -> tuple[Batch, dict[str, Any]]:
     """One improvement of the policy, and of its critic if it has one, from one batch."""
     method, policy, state = parts.method, parts.policy, parts.state
-    batch = batch.with_(scores=partial(row_scores, policy, batch))
+    if method.rows == "episodes":  # of the policy that drew the actions, whenever the page asks
+        batch = batch.with_(scores=partial(row_scores, copy.deepcopy(policy), batch))
     if parts.reference is not None:
         batch = batch.with_(log_ref=log_prob_of(parts.reference, batch))
     batch = credited(method, batch, state)
@@ -88,7 +90,7 @@ def update(parts: Parts, batch: Batch) -> tuple[Batch, dict[str, Any]]:
         info |= critics.fit(parts.critic, policy, rows, parts.critic_optimizer, how)
     info |= measure(parts, rows, surrogate)
     info = read_once(info)
-    check_first_ratio(info["first_ratio_error"], batch)
+    check_first_ratio(info.get("first_ratio_error", 0.0), batch)
     if hasattr(method, "adapt"):
         parts.state.update(method.adapt(state, info | {"batch": batch}))
     return batch, info
@@ -136,7 +138,7 @@ def measure(parts: Parts, rows: Rows, surrogate: Surrogate) -> dict[str, Tensor]
 def check_first_ratio(error: float, batch: Batch) -> None:
     """pi / pi_old is 1 before the first step, to rounding, or sampler and trainer mean different policies."""
     rounding = {torch.float32: 1e-5, torch.float64: 1e-12}.get(batch.log_pi.dtype, float("inf"))
-    if error > rounding * max(1.0, float(batch.log_pi[batch.mask].abs().amax())):
+    if not error <= rounding * max(1.0, float(batch.log_pi[batch.mask].abs().amax())):
         reason = "sampler and trainer disagree about log pi; has the network a random or a batch-dependent layer?"
         raise LogpiError(f"The first ratio pi / pi_old is off 1 by {error:.1e}: {reason}")
 

@@ -120,6 +120,7 @@ class Divergence:
             params, moved = jvp(lambda p, obs=obs: functional_call(self.policy, p, (obs,)), (named,), (tangents,))  # type: ignore[misc]
             pull = ours[:, None].to(params.dtype) * self.policy.head.fisher(params, moved)
             grads = torch.autograd.grad(params, list(named.values()), pull.detach(), materialize_grads=True)
+            del params, moved, pull  # the graph goes before the next is built
             yield list(grads)
 
 

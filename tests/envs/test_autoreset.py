@@ -206,7 +206,9 @@ def test_returns_and_lengths_leave_out_the_reward_of_a_reset(kind: str) -> None:
     batches, expected = [collect(POLICY, CRITIC) for _ in range(4)], []
     for row in range(4):
         ret, length = 0.0, 0
-        for *_, reward, terminated, truncated, _ in reference(batches[0].obs[row, 0].numpy(), sum(int(b.mask[row].sum()) for b in batches)):
+        for *_, reward, terminated, truncated, _ in reference(
+            batches[0].obs[row, 0].numpy(), sum(int(b.mask[row].sum()) for b in batches)
+        ):
             ret, length = ret + reward, length + 1
             if terminated or truncated:
                 expected.append((ret, length))

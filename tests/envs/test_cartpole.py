@@ -98,7 +98,11 @@ def fresh_starts(made: CartPole) -> Tensor:
 def test_starts_are_uniform_within_a_twentieth(how: str) -> None:
     n = 20_000 if how != "seeds" else 2_000
     made = CartPole(n, dtype=torch.float64)
-    starts = {"reset": lambda: made.reset(), "seeds": lambda: made.reset(list(range(n))), "automatic": lambda: fresh_starts(made)}
+    starts = {
+        "reset": lambda: made.reset(),
+        "seeds": lambda: made.reset(list(range(n))),
+        "automatic": lambda: fresh_starts(made),
+    }
     x = starts[how]()
     assert x.shape == (n, 4) and x.abs().max() <= 0.05
     for column in x.T:  # Kolmogorov-Smirnov at 1 in 10^6
@@ -128,7 +132,9 @@ def test_equal_seeds_give_equal_starts(backend: str) -> None:
 
 def test_vector_environments_refuse_equal_seeds_in_a_sentence() -> None:
     made = envs.make("CartPole-v1", 2, "vector")
-    with pytest.raises(envs.LogpiError, match="cannot start two environments from one seed: use --backend sync") as said:
+    with pytest.raises(
+        envs.LogpiError, match="cannot start two environments from one seed: use --backend sync"
+    ) as said:
         made.reset([3, 3])
     assert "\n" not in str(said.value)
     assert envs.make("CartPole-v1", 2).backend == "native"

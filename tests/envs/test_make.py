@@ -38,7 +38,8 @@ def refusal(*args: Any, **kwargs: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "right"), [("CartPole-v", "CartPole-v1"), ("cartpole-v1", "CartPole-v1"), ("Bandt", "Bandit"), ("GridWorld", "Gridworld")]
+    ("wrong", "right"),
+    [("CartPole-v", "CartPole-v1"), ("cartpole-v1", "CartPole-v1"), ("Bandt", "Bandit"), ("GridWorld", "Gridworld")],
 )
 def test_an_unknown_name_is_answered_with_the_nearest(wrong: str, right: str) -> None:
     said = refusal(wrong, 2)
@@ -96,7 +97,9 @@ def test_spaces_that_no_policy_takes_are_refused_in_one_sentence(observations: A
 @pytest.mark.parametrize("head", ["squashed", "beta"])
 def test_bounded_heads_refuse_an_unbounded_box(head: Any) -> None:
     with pytest.raises(LogpiError, match=f"The {head} head needs a bounded Box.*--head gaussian"):
-        assemble(PPO(envs=1), Settings(env="custom", head=head), lambda: Spaces(VECTOR, spaces.Box(-np.inf, np.inf, (2,))))
+        assemble(
+            PPO(envs=1), Settings(env="custom", head=head), lambda: Spaces(VECTOR, spaces.Box(-np.inf, np.inf, (2,)))
+        )
 
 
 def test_auto_takes_the_first_backend_there_is_and_says_which() -> None:

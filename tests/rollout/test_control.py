@@ -13,9 +13,8 @@ from torch import Tensor
 from logpi import LogpiError, envs
 from logpi.batch import Batch
 from logpi.loop import Parts, update
-from logpi.methods import GRPO, PPO, A2C, Baseline, Reinforce
+from logpi.methods import A2C, GRPO, PPO, Baseline, Reinforce
 from logpi.rollout import control
-from logpi.rollout.control import Control
 from logpi.run.evaluate import evaluate
 from logpi.run.setup import Settings, assemble
 
@@ -76,10 +75,14 @@ def test_segments_go_on_where_the_last_one_stopped_and_count_their_steps() -> No
     length = torch.cat([b.obs[..., 1] for b in batches], 1)
     ended = torch.cat([b.ended for b in batches], 1)
     assert torch.equal(age[:, 0], torch.zeros(4).double())
-    assert torch.equal(age[:, 1:], torch.where(ended[:, :-1], 0.0, age[:, :-1] + 1)) and torch.equal(ended, age + 1 == length)
+    assert torch.equal(age[:, 1:], torch.where(ended[:, :-1], 0.0, age[:, :-1] + 1)) and torch.equal(
+        ended, age + 1 == length
+    )
     for number, b in enumerate(batches):
         assert torch.equal(b.start, b.obs[:, 0, 0].long()) and (b.version == number).all()
-        assert torch.equal(b.terminated, b.ended & (b.obs[..., 1] == 2)) and torch.equal(b.truncated, b.ended & ~b.terminated)
+        assert torch.equal(b.terminated, b.ended & (b.obs[..., 1] == 2)) and torch.equal(
+            b.truncated, b.ended & ~b.terminated
+        )
     assert any((b.start > 9).any() for b in batches), "some episode must span three segments"
 
 
@@ -139,7 +142,9 @@ def test_a_row_is_a_whole_episode_padded_and_long_ones_are_not_left_out(n: int) 
         lengths += own.tolist()
         assert torch.equal(own.double(), b.obs[:, 0, 1]) and torch.equal(b.obs[:, 0, 0], torch.zeros(n).double())
         assert torch.equal(b.mask, torch.arange(b.mask.shape[1]) < own[:, None]) and b.mask.shape[1] == own.max()
-        assert torch.equal(b.ended.sum(1), torch.ones(n, dtype=torch.long)) and b.ended.gather(1, own[:, None] - 1).all()
+        assert (
+            torch.equal(b.ended.sum(1), torch.ones(n, dtype=torch.long)) and b.ended.gather(1, own[:, None] - 1).all()
+        )
         assert (b.start == 0).all() and (b.version == number).all()
     assert 100 < lengths.count(40) < 220 and lengths.count(2) + lengths.count(40) == 320
     assert parts.collect.metrics()["episodes"] == 320
@@ -152,12 +157,16 @@ def test_a_group_starts_from_one_observation_and_another_from_another(env: Any) 
     assert first[0].shape[:2] == (3, 4) and all(torch.equal(x, x[:, :1].expand_as(x)) for x in first)
     assert len(torch.cat(first)[:, 0].unique(dim=0)) == 12, "new starts for every group of every iteration"
     b = collected(parts, 1)[0]
-    assert torch.equal(b.ended.sum(-1), torch.ones(3, 4, dtype=torch.long)) and torch.equal(b.mask.sum(-1), b.ended.long().argmax(-1) + 1)
+    assert torch.equal(b.ended.sum(-1), torch.ones(3, 4, dtype=torch.long)) and torch.equal(
+        b.mask.sum(-1), b.ended.long().argmax(-1) + 1
+    )
 
 
 def test_an_episode_that_never_ends_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "LONGEST", 30)
-    with pytest.raises(LogpiError, match="not ended after 30 steps: wrap the environment in gymnasium.wrappers.TimeLimit"):
+    with pytest.raises(
+        LogpiError, match="not ended after 30 steps: wrap the environment in gymnasium.wrappers.TimeLimit"
+    ):
         collected(run(Reinforce(episodes=8)), 5)
 
 
@@ -191,7 +200,9 @@ def test_normalisers_are_frozen_through_a_rollout_and_its_update_and_move_after(
         assert policy.normaliser.count == len(every), "nothing is counted twice"
 
 
-@pytest.mark.parametrize("rows", [A2C(envs=4, length=7, gamma=0.9), Baseline(episodes=6, gamma=0.9)], ids=["segments", "episodes"])
+@pytest.mark.parametrize(
+    "rows", [A2C(envs=4, length=7, gamma=0.9), Baseline(episodes=6, gamma=0.9)], ids=["segments", "episodes"]
+)
 def test_rewards_are_scaled_by_the_discounted_return_across_iterations(rows: Any) -> None:
     parts = run(rows, normalise_reward=True)
     rewards, step = [], parts.collect.envs.step

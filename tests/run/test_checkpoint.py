@@ -59,7 +59,11 @@ def test_its_json_is_json(tmp_path: Path) -> None:
 def test_a_damaged_file_is_named_and_nothing_is_loaded(name: str, where: str, tmp_path: Path) -> None:
     saved = checkpoint.save(parts(), tmp_path)
     file, old = saved / name, (saved / name).read_bytes()
-    at = {"first": 0, "middle": old.find(b'"format"') + 3 if name == "manifest.json" else len(old) // 2, "last": len(old) - 1}
+    at = {
+        "first": 0,
+        "middle": old.find(b'"format"') + 3 if name == "manifest.json" else len(old) // 2,
+        "last": len(old) - 1,
+    }
     file.unlink()
     if where != "missing":
         flipped = bytearray(old)
@@ -68,7 +72,9 @@ def test_a_damaged_file_is_named_and_nothing_is_loaded(name: str, where: str, tm
     fresh = parts(0)
     before = [p.clone() for p in fresh.policy.parameters()]
     for attempt in (lambda: checkpoint.restore(fresh, saved), lambda: logpi.load(saved)):
-        with pytest.raises(logpi.LogpiError, match=name if (saved / "manifest.json").exists() else "checkpoint") as said:
+        with pytest.raises(
+            logpi.LogpiError, match=name if (saved / "manifest.json").exists() else "checkpoint"
+        ) as said:
             attempt()
         assert str(saved) in str(said.value) and "\n" not in str(said.value)
     assert all(torch.equal(p, q) for p, q in zip(before, fresh.policy.parameters(), strict=True))
@@ -138,7 +144,11 @@ def test_a_network_of_ones_own_is_asked_for(shared: bool, tmp_path: Path) -> Non
 
 
 def test_what_is_packed_comes_back(tmp_path: Path) -> None:
-    x = {"a": [1, 2.5, None, "x", True], 3: {"b": torch.arange(3)}, "deep": [{"c": torch.tensor(1.5, dtype=torch.float64)}]}
+    x = {
+        "a": [1, 2.5, None, "x", True],
+        3: {"b": torch.arange(3)},
+        "deep": [{"c": torch.tensor(1.5, dtype=torch.float64)}],
+    }
     tensors: dict[str, torch.Tensor] = {}
     packed = json.loads(json.dumps(checkpoint.pack(x, tensors)))
     back = checkpoint.unpack(packed, tensors)

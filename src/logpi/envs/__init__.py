@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Literal
 
-import gymnasium as gym
+import gymnasium
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
@@ -21,7 +21,7 @@ EXTRAS = {"mujoco": "mujoco", "box2d": "box2d", "Box2D": "box2d", "ale": "atari"
 
 
 def make(
-    env: str | Callable[[], gym.Env],
+    env: str | Callable[[], gymnasium.Env],
     n: int,
     backend: Backend = "auto",
     autoreset: AutoresetMode = AutoresetMode.SAME_STEP,
@@ -44,28 +44,31 @@ def make(
     if backend == "vector" or (backend == "auto" and spec.vector_entry_point is not None and not seeded):
         if spec.vector_entry_point is None:
             raise LogpiError(f"{env} has no vector entry point of its own: use --backend auto.")
-        return Gymnasium(gym.make_vec(env, n, vectorization_mode="vector_entry_point"), "vector")
-    return Gymnasium(_sync(lambda: gym.make(env, disable_env_checker=True), n, autoreset), "sync")
+        return Gymnasium(gymnasium.make_vec(env, n, vectorization_mode="vector_entry_point"), "vector")
+    return Gymnasium(_sync(lambda: gymnasium.make(env, disable_env_checker=True), n, autoreset), "sync")
 
 
-def _sync(construct: Callable[[], gym.Env], n: int, autoreset: AutoresetMode) -> SyncVectorEnv:
+def _sync(construct: Callable[[], gymnasium.Env], n: int, autoreset: AutoresetMode) -> SyncVectorEnv:
     try:
         return SyncVectorEnv([construct] * n, autoreset_mode=autoreset)
-    except (gym.error.DependencyNotInstalled, ModuleNotFoundError) as missing:
+    except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as missing:
         extra = next((EXTRAS[word] for word in EXTRAS if word in str(missing)), None)
         cure = f'pip install "logpi[{extra}]"' if extra else "install what it names"
         raise LogpiError(
             f"The environment needs a package that is not installed ({_line(missing)}): {cure}."
         ) from missing
-    except (gym.error.Error, TypeError) as wrong:
+    except (gymnasium.error.Error, TypeError) as wrong:
         raise LogpiError(f"The environment could not be made: {_line(wrong)}.") from wrong
 
 
 def _spec(env: str) -> Any:
     try:
-        return gym.spec(env)
-    except gym.error.Error as unknown:
-        known = [*gym.registry, *NATIVE]
+        return gymnasium.spec(env)
+    except gymnasium.error.NamespaceNotFound as unknown:
+        cure = 'pip install "logpi[atari]"' if env.startswith("ALE/") else "import the package that registers it"
+        raise LogpiError(f"There is no environment {env!r}, and none of its namespace: {cure}.") from unknown
+    except gymnasium.error.Error as unknown:
+        known = [*gymnasium.registry, *NATIVE]
         raise LogpiError(f"There is no environment {env!r}.{nearest(env, known)}") from unknown
     except ModuleNotFoundError as missing:
         raise LogpiError(

@@ -115,7 +115,7 @@ class Control:
     def _look(self, policy: Policy, critic: Any, b: Batch, final: Tensor) -> Batch:
         """What the critic says of every observation, and of what followed it *before any reset*."""
         here = critic.evaluate(policy, b.obs, b.action, self.generator)
-        cut = b.truncated.clone()
+        cut = b.ended.clone()
         cut[:, -1] = False
         there = critic.evaluate(policy, torch.cat([final[:, -1], final[cut]]), None, self.generator)
         after = {}

@@ -94,14 +94,11 @@ def _flags(kind: Any) -> list[list[str]]:
 
 
 def _sentence(box: str, prog: str) -> str:
-    """The heart of what tyro printed in a frame."""
-    lines = [line.strip("│╭╮╰╯─ ") for line in box.splitlines()]
-    body = " ".join(x for x in lines[: lines.index("")] if x) if "" in lines[1:] else " ".join(lines)
-    body = re.split(
-        r"Argument helptext|For full helptext", re.sub(r"^(Value|Parsing|Required options?) error ?─*", "", body)
-    )[0]
-    body = re.sub(r"^ *Error parsing (method|run|options): ", "", body)
-    return f"{body.strip(' ─.')}. See {prog} --help."
+    """The heart of what tyro printed in a frame: under the title, above the help text."""
+    lines = [line.strip("│╭╮╰╯─ ") for line in box.strip().splitlines()[1:]]
+    body = re.split(r"Argument helptext|For full helptext", " ".join(line for line in lines if line))[0]
+    body = re.sub(r"^Error parsing (method|run|options): (\w+)", lambda m: f"--{m[2].replace('_', '-')}", body).strip()
+    return f"{body.rstrip('.')}. See {prog} --help."
 
 
 def train(args: list[str]) -> None:
