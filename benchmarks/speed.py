@@ -94,9 +94,9 @@ def main() -> None:
         )
     lines += ["", ", ".join(f"{k} {v}" for k, v in about.items()) + ".", ""]
     (HERE / "speed.md").write_text("\n".join(lines))
-    (HERE / "results" / "speed.json").write_text(
-        json.dumps({"about": about, "settings": COMMON, "steps_per_second": found}, indent=1) + "\n"
-    )
+    found_here = {"about": about, "settings": COMMON, "steps_per_second": found}
+    (HERE / "results" / "speed.json").write_text(json.dumps(found_here, indent=1) + "
+")
     print("\n".join(lines))
 
 

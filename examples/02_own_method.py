@@ -1,4 +1,7 @@
-"""A method of one's own: REINFORCE whose baseline is the mean return of the other episodes. Also: logpi train ./examples/02_own_method.py:Others"""
+"""A method of one's own: REINFORCE whose baseline is the mean return of the other episodes.
+
+From the shell: logpi train ./examples/02_own_method.py:Others
+"""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,7 @@
-"""An environment of one's own, any gymnasium.Env: keep a drifting point at the origin. Also: --env ./examples/03_own_environment.py:Drift"""
+"""An environment of one's own, any gymnasium.Env: keep a drifting point at the origin.
+
+From the shell: logpi train ppo --env ./examples/03_own_environment.py:Drift
+"""
 
 import gymnasium as gym
 import numpy as np
