@@ -76,28 +76,30 @@ def main() -> None:
             print(f"round {seed}: {name:34s} {found[name][-1]:9,.0f} steps/s", flush=True)
     versions = {name: version(name) for name in ("logpi", "torch", "stable-baselines3", "gymnasium", "numpy")}
     about = {"date": time.strftime("%F"), "machine": platform.machine(), "python": platform.python_version()} | versions
+    (HERE / "speed.md").write_text(report(f"--rounds {args.rounds} --steps {args.steps}", found, about))
+    on_file = {"about": about, "settings": COMMON, "steps_per_second": found}
+    (HERE / "results" / "speed.json").write_text(json.dumps(on_file, indent=1) + "\n")
+
+
+def report(flags: str, found: dict[str, list[float]], about: dict[str, str]) -> str:
+    """The page: medians, ranges, and ratios taken round by round."""
     lines = [
-        "# Speed of plain PPO on CartPole-v1",
-        "",
-        f"`python benchmarks/speed.py --rounds {args.rounds} --steps {args.steps}`: {COMMON}; one",
+        f"""\
+# Speed of plain PPO on CartPole-v1
+
+`python benchmarks/speed.py {flags}`: {COMMON}; one thread, uncompiled; steps per
+second of the whole training loop after its first tenth, the runners in turn.
+
+| runner | median | range | ratio to stable-baselines3, round by round |
+|---|---|---|---|"""
     ]
-    lines += [
-        "thread, uncompiled; steps per second of the whole training loop after its first tenth, the runners in turn.",
-        "",
-    ]
-    lines += ["| runner | median | range | ratio to stable-baselines3, round by round |", "|---|---|---|---|"]
     for name, speeds in found.items():
         ratios = [a / b for a, b in zip(speeds, found["stable-baselines3"], strict=True)]
         spread = f"{statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]"
         lines.append(
             f"| {name} | {statistics.median(speeds):,.0f} | {min(speeds):,.0f} to {max(speeds):,.0f} | {spread} |"
         )
-    lines += ["", ", ".join(f"{k} {v}" for k, v in about.items()) + ".", ""]
-    (HERE / "speed.md").write_text("\n".join(lines))
-    found_here = {"about": about, "settings": COMMON, "steps_per_second": found}
-    (HERE / "results" / "speed.json").write_text(json.dumps(found_here, indent=1) + "
-")
-    print("\n".join(lines))
+    return "\n".join([*lines, "", ", ".join(f"{k} {v}" for k, v in about.items()) + ".", ""])
 
 
 if __name__ == "__main__":
