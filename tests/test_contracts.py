@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -181,4 +182,4 @@ def test_a_run_reaches_its_horizon_and_stops(method: str) -> None:
     records = list(loop(parts_of(method, steps=300)))
     assert records[-1].steps >= 300 > records[-2].steps
     assert [r.iteration for r in records] == list(range(1, len(records) + 1))
-    assert all(r.steps - q.steps == int(r.batch.mask.sum()) for q, r in zip(records, records[1:], strict=False))
+    assert all(r.steps - q.steps == int(r.batch.mask.sum()) for q, r in pairwise(records))

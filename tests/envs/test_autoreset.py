@@ -108,7 +108,7 @@ class Scripted(nn.Module):
         self.one = nn.Parameter(torch.ones((), dtype=torch.float64))
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
-        x, age, episode = obs.unbind(-1)
+        _, age, episode = obs.unbind(-1)
         right = (age % 2 == episode % 2) | (episode % 3 == 0)
         return 1e6 * self.one * torch.stack([~right, right], -1)
 

@@ -136,7 +136,7 @@ def test_the_newest_is_the_one_with_most_steps(tmp_path: Path) -> None:
 def test_a_network_of_ones_own_is_asked_for(shared: bool, tmp_path: Path) -> None:
     made = parts(network=build, shared=shared)
     saved, obs = checkpoint.save(made, tmp_path), np.ones((3, 4), np.float32)
-    with pytest.raises(logpi.LogpiError, match="network of yours.*pass it again"):
+    with pytest.raises(logpi.LogpiError, match=r"network of yours.*pass it again"):
         logpi.load(saved)
     with pytest.raises(logpi.LogpiError, match="do not fit the network"):
         logpi.load(saved, network=wider)

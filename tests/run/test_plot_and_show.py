@@ -60,13 +60,13 @@ def test_what_cannot_be_drawn_is_told(tmp_path: Path) -> None:
     for y, words in (("retrun", "Did you mean return?"), ("kll", "Did you mean kl?")):
         with pytest.raises(logpi.LogpiError, match=words.replace("?", r"\?")):
             plot([run], out, y=y)
-    with pytest.raises(logpi.LogpiError, match="must end in .png or .svg"):
+    with pytest.raises(logpi.LogpiError, match=r"must end in \.png or \.svg"):
         plot([run], tmp_path / "x.pdf")
     (run / "metrics.jsonl").write_text("")
     with pytest.raises(logpi.LogpiError, match="no finished iteration"):
         plot([run], out)
     (run / "metrics.jsonl").write_text('{"steps": 1}\nbroken\n')
-    with pytest.raises(logpi.LogpiError, match="Line 2 of .* is not JSON"):
+    with pytest.raises(logpi.LogpiError, match=r"Line 2 of .* is not JSON"):
         list(rows(run))
     assert not out.exists()
 

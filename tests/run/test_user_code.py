@@ -12,10 +12,12 @@ import pytest
 import torch
 
 import logpi
-from logpi.loop import loop
+from logpi.loop import Parts, loop
 from logpi.run import checkpoint, cli, paths
 from logpi.run.evaluate import evaluate
+from logpi.run.plot import plot
 from logpi.run.setup import Settings, assemble, find_method
+from logpi.run.show import page_source
 
 PAGE = '''
 """Mine: the score, weighed by the reward to go."""
@@ -108,11 +110,8 @@ def test_a_page_an_environment_and_a_network_by_path_train_evaluate_and_plot(fil
     (first,) = (run / "eval").iterdir()
     assert json.loads(first.read_text())["evaluations"][0]["mean"] > 4.5
     assert "over 7 episodes" in logpi_command("eval", str(run), "--episodes", "7", *own)
-    assert (
-        logpi_command("plot", str(run), "--out", "mine.svg").strip().endswith("mine.svg")
-        and (files / "mine.svg").is_file()
-    )
-    assert "loop" in logpi_command("show", "./mine.py:MyMethod")
+    assert plot([run], files / "mine.svg").is_file()
+    assert "class MyMethod:" in page_source(paths.load_object("./mine.py:MyMethod"))
 
 
 def test_a_network_of_ones_own_is_never_run_unasked(files: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -150,12 +149,11 @@ def test_learn_by_paths_is_learn_by_objects(files: Path) -> None:
 
 def test_a_run_with_ones_own_objects_is_saved_restored_and_loaded(files: Path) -> None:
     build = paths.load_object("./net.py:build")
-    make = lambda: assemble(
-        find_method("./mine.py:MyMethod"),
-        Settings(env="custom", steps=400),
-        paths.load_object("./myenv.py:MyEnv"),
-        build,
-    )  # noqa: E731
+    env = paths.load_object("./myenv.py:MyEnv")
+
+    def make() -> Parts:
+        return assemble(find_method("./mine.py:MyMethod"), Settings(env="custom", steps=400), env, build)
+
     parts = make()
     list(loop(parts))
     saved = checkpoint.save(parts, files / "saved")
