@@ -46,7 +46,9 @@ class Batch:
         return Batch(**{k: f(v) if isinstance(v, Tensor) else None for k, v in values.items()})  # type: ignore[arg-type]
 
     def __getitem__(self, rows: Tensor | slice) -> "Batch":
-        return self.map(lambda x: x[rows])
+        if isinstance(rows, slice):
+            return self.map(lambda x: x[rows])
+        return self.map(lambda x: x.index_select(0, rows))
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -125,8 +127,8 @@ class Rows:
         if whole:
             self.batch = batch.with_(start=None, scores=None).map(lambda x: x.flatten(0, lead - 1) if lead > 1 else x)
         else:
-            ours = batch.mask.flatten().nonzero()[:, 0]
-            self.batch = batch.with_(start=None, scores=None).map(lambda x: x.flatten(0, lead)[ours])
+            steps = batch.with_(start=None, scores=None).map(lambda x: x.flatten(0, lead))
+            self.batch = steps if bool(steps.mask.all()) else steps[steps.mask.nonzero()[:, 0]]
         self.generator, self.micro = generator, micro
 
     def __len__(self) -> int:

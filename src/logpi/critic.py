@@ -100,7 +100,7 @@ def build_critic(
         return None
     if kind not in ("v", "q"):
         raise LogpiError(f"A page's critic is 'v', 'q' or None, not {kind!r}.")
-    discrete, shared = policy.head.action_dtype == torch.long, not isinstance(policy.trunk, nn.Identity)
+    discrete, shared = policy.head.action_dtype == torch.long, policy.shared
     size = (hidden[-1] if hidden else vector_size(observations)) if shared else vector_size(observations)
     inputs = size if kind == "v" or discrete else size + policy.head.action_shape[0]
     outputs = policy.head.outputs if kind == "q" and discrete else 1

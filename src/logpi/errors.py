@@ -10,11 +10,15 @@ class LogpiError(ValueError):
     The command line prints the sentence and exits with code 2; a traceback needs `--debug`.
     """
 
+    def __init__(self, sentence: str) -> None:
+        super().__init__(" ".join(sentence.split()))  # one line, whatever a space or a library said in it
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """' Did you mean X?', or the list of what there is when nothing is near."""
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    folded = {x.lower(): x for x in known}
+    close = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.5)
     if close:
-        return f" Did you mean {close[0]}?"
+        return f" Did you mean {folded[close[0]]}?"
     return f" There is: {', '.join(known)}." if known and len(known) <= 20 else ""

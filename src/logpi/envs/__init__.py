@@ -57,7 +57,7 @@ def _sync(construct: Callable[[], gymnasium.Env], n: int, autoreset: AutoresetMo
         raise LogpiError(
             f"The environment needs a package that is not installed ({_line(missing)}): {cure}."
         ) from missing
-    except (gymnasium.error.Error, TypeError) as wrong:
+    except (gymnasium.error.Error, TypeError, AttributeError) as wrong:
         raise LogpiError(f"The environment could not be made: {_line(wrong)}.") from wrong
 
 

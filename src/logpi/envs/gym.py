@@ -30,16 +30,19 @@ class Gymnasium:
         self.pending = np.zeros(self.n, dtype=bool)
         if seeds is None or isinstance(self.env, SyncVectorEnv):
             each: Any = None if seeds is None else list(seeds)
-            return torch.as_tensor(self.env.reset(seed=each)[0])
+            return torch.tensor(self.env.reset(seed=each)[0])
         if len(set(seeds)) < len(seeds):
             raise LogpiError(
                 f"Backend {self.backend!r} cannot start two environments from one seed: use --backend sync."
             )
-        return torch.as_tensor(self.env.reset(seed=seeds[0])[0])
+        return torch.tensor(self.env.reset(seed=seeds[0])[0])
 
     def step(self, action: Tensor) -> Step:
         taken = action.cpu().numpy().astype(self.action_space.dtype, copy=False)
-        obs, reward, terminated, truncated, info = self.env.step(taken)
+        *given, info = self.env.step(taken)
+        obs, reward, terminated, truncated = (
+            np.array(x) for x in given
+        )  # copies: an environment may write its arrays again
         final, ended, mask = obs, terminated | truncated, None
         if self.mode == AutoresetMode.NEXT_STEP:
             if self.pending.any():
@@ -51,7 +54,7 @@ class Gymnasium:
                 final[ended] = np.stack(list(info["final_obs"][ended]))
             else:
                 final = obs.copy()
-                obs, _ = self.env.reset(options={"reset_mask": ended})
+                obs = np.array(self.env.reset(options={"reset_mask": ended})[0])
         ends = torch.as_tensor(terminated), torch.as_tensor(truncated)
         return Step(torch.as_tensor(obs), torch.as_tensor(final), torch.as_tensor(reward), *ends, mask)
 

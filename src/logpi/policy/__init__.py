@@ -28,6 +28,7 @@ class Policy(nn.Module):
     def __init__(self, trunk: nn.Module, network: nn.Module, head: Head, spec: dict[str, Any] | None = None) -> None:
         super().__init__()
         self.trunk, self.network, self.head = trunk, network, head
+        self.shared = not isinstance(trunk, nn.Identity)  # does a critic read the trunk's features too?
         self.normaliser: Normaliser | None = None  # of observations
         self.return_normaliser: Normaliser | None = None  # of rewards, by the discounted return; training only
         self.spec = spec or {}  # what `build_policy` needs to make it again
@@ -43,7 +44,7 @@ class Policy(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         """Normalised observations [..., *obs] -> the distribution's parameters [..., P]."""
-        return self.from_features(self.trunk(obs))
+        return self.head(self.network(self.trunk(obs) if self.shared else obs))
 
     def from_features(self, features: Tensor) -> Tensor:
         return self.head(self.network(features))

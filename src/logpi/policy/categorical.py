@@ -32,7 +32,7 @@ class Categorical(nn.Module):
 
     def entropy(self, params: Tensor, action: Tensor | None = None) -> Tensor:
         log_p = params.log_softmax(-1)
-        return -(log_p.exp() * log_p.masked_fill(log_p == -torch.inf, 0.0)).sum(-1)
+        return -(log_p.exp() * log_p.clamp(min=torch.finfo(log_p.dtype).min)).sum(-1)  # 0 * -inf would be NaN
 
     def kl(self, p: Tensor, q: Tensor) -> Tensor:
         return kl.categorical(p, q)

@@ -92,7 +92,7 @@ class Control:
                     break
                 if len(steps) == LONGEST:
                     raise LogpiError(never_ends(LONGEST))
-        self.obs = obs
+        self.obs = obs.contiguous()  # as a checkpoint restores it: matrix products round by layout
         return steps
 
     @torch.no_grad()

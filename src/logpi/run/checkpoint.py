@@ -124,7 +124,8 @@ def verify(folder: Path) -> None:
         raise LogpiError(
             f"The checkpoint {folder} has format {version}, this logpi reads {FORMAT}: use the version that wrote it."
         )
-    for name, expected in files.items():
+    for name in ("policy.json", "policy.safetensors", "trainer.json", "trainer.safetensors"):
+        expected = files.get(name)
         if not (folder / name).is_file() or digest(folder / name) != expected:
             raise LogpiError(
                 f"{folder / name} is missing or damaged (its SHA-256 is not the manifest's): use another checkpoint."

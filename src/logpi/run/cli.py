@@ -34,7 +34,7 @@ def main() -> None:
     except (LogpiError, OSError) as wrong:
         if debug:
             raise
-        print(f"logpi: {wrong}", file=sys.stderr)
+        print(f"logpi: {' '.join(str(wrong).split())}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         if debug:
@@ -95,6 +95,7 @@ def _flags(kind: Any) -> list[list[str]]:
 
 def _sentence(box: str, prog: str) -> str:
     """The heart of what tyro printed in a frame: under the title, above the help text."""
+    box = re.sub(r"^[|+]|[|+]$|-{3,}", " ", box, flags=re.MULTILINE)  # frames of ASCII, where there is no UTF-8
     lines = [line.strip("│╭╮╰╯─ ") for line in box.strip().splitlines()[1:]]
     body = re.split(r"Argument helptext|For full helptext", " ".join(line for line in lines if line))[0]
     body = re.sub(r"^Error parsing (method|run|options): (\w+)", lambda m: f"--{m[2].replace('_', '-')}", body).strip()
@@ -207,6 +208,8 @@ def show(args: list[str]) -> None:
     from logpi.run.setup import find_method
     from logpi.run.show import page_source
 
+    if args[1:]:
+        raise LogpiError(f"logpi show takes one method, not {args[1]!r} too: logpi show {args[0]}.")
     text = page_source(type(find_method(args[0])))
     console = Console()
     shown = Syntax(text, "python", background_color="default") if console.is_terminal else text

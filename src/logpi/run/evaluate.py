@@ -15,6 +15,7 @@ from logpi.errors import LogpiError
 from logpi.policy import Policy
 from logpi.rollout.control import LONGEST, never_ends
 from logpi.run.checkpoint import newest
+from logpi.run.folder import finite, safe
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,12 @@ def evaluate(
     """Play `episodes` episodes, each the first of its own seeded environment: none is left out for being long."""
     like = next(policy.parameters())
     made = envs.make(env, episodes, backend, device=str(like.device), dtype=like.dtype)
+    for name, space in (("observations", made.observation_space), ("actions", made.action_space)):
+        own = policy.spec.get(name, space)
+        if own.shape != space.shape or type(own) is not type(space) or getattr(own, "n", 0) != getattr(space, "n", 0):
+            raise LogpiError(
+                f"The environment's {name} are {space}, the policy's are {own}: evaluate it where it was trained."
+            )
     generator = torch.Generator(like.device).manual_seed(seed)
     obs = made.reset(torch.randint(2**31, (episodes,), generator=torch.Generator().manual_seed(seed)).tolist())
     alive = torch.ones(episodes, dtype=torch.bool, device=like.device)
@@ -74,17 +81,20 @@ def environment_of(run: Path) -> str:
     """The environment a run was trained on, from its config.toml."""
     for folder in (run, run.parent.parent):
         if (folder / "config.toml").is_file():
-            return tomllib.loads((folder / "config.toml").read_text())["run"]["env"]
+            try:
+                return tomllib.loads((folder / "config.toml").read_text())["run"]["env"]
+            except (ValueError, KeyError) as wrong:
+                raise LogpiError(f"{folder / 'config.toml'} cannot be read ({wrong}): pass --env.") from wrong
     raise LogpiError(f"{run} has no config.toml that names its environment: pass --env.")
 
 
 def write(run: Path, env: str, seed: int, kinds: list[Evaluation]) -> Path:
-    """eval/<steps>-<env>.json in the run folder: every return, the seed, the mean and its interval."""
+    """eval/<step>-<env>-<seed>-<episodes>.json in the run folder: every return, the seed, the mean and its interval."""
     checkpoint = newest(run)
     folder = checkpoint.parent.parent / "eval"
     folder.mkdir(exist_ok=True)
-    file = folder / f"{checkpoint.name}-{len(kinds[0].returns)}.json"
-    found = [{"mean": k.mean, "interval_95": k.interval, **dataclasses.asdict(k)} for k in kinds]
+    file = folder / f"{checkpoint.name}-{safe(env)}-seed{seed}-{len(kinds[0].returns)}.json"
+    found = [finite({"mean": k.mean, "interval_95": k.interval, **dataclasses.asdict(k)}) for k in kinds]
     file.write_text(
         json.dumps({"env": env, "checkpoint": checkpoint.name, "seed": seed, "evaluations": found}, indent=1) + "\n"
     )

@@ -26,7 +26,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, out: str, env: str, method: str, seed: int) -> "RunFolder":
-        where = Path(out) / _safe(env) / _safe(method)
+        where = Path(out) / safe(env) / safe(method)
         stamp = time.strftime("%Y%m%d-%H%M%S")
         for extra in ("", *(f"-{i}" for i in range(2, 1000))):
             path = where / f"{seed}-{stamp}{extra}"
@@ -57,15 +57,12 @@ class RunFolder:
         """One line of JSON per iteration; timing last, outside every comparison."""
         row = {"iteration": record.iteration, "steps": record.steps} | record.metrics | {"seconds": record.seconds}
         with self.metrics.open("a") as file:
-            file.write(
-                json.dumps({k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()})
-                + "\n"
-            )
+            file.write(json.dumps(finite(row)) + "\n")
 
     def status(self, state: str, **more: Any) -> None:
         """status.json: running, finished, solved, stopped or failed."""
         (self.path / "status.json").write_text(
-            json.dumps({"state": state, "time": time.strftime("%FT%T")} | more, indent=1) + "\n"
+            json.dumps(finite({"state": state, "time": time.strftime("%FT%T")} | more), indent=1) + "\n"
         )
         if state != "running":
             (self.path / "lock").unlink(missing_ok=True)
@@ -83,11 +80,17 @@ def rows(run: Path) -> Iterator[dict[str, Any]]:
             raise LogpiError(f"Line {number} of {file} is not JSON: remove it to read the rest.") from wrong
 
 
-def _safe(name: str) -> str:
+def safe(name: str) -> str:
+    """A name as part of a path."""
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip("._") or "run"
 
 
 def _toml(key: str, value: Any) -> str:
     if value is None:
         return f"# {key} is not set\n"
-    return f"{key} = {json.dumps(list(value) if isinstance(value, tuple) else value)}\n"
+    return f"{key} = {json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)}\n"
+
+
+def finite(row: dict[str, Any]) -> dict[str, Any]:
+    """None for NaN and infinities, which JSON does not have."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}

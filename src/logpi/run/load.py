@@ -47,7 +47,7 @@ def space_to_json(space: spaces.Space) -> dict[str, Any]:
     if isinstance(space, spaces.Discrete):
         return {"discrete": int(space.n), "start": int(space.start)}
     assert isinstance(space, spaces.Box)
-    return {"low": space.low.tolist(), "high": space.high.tolist(), "dtype": str(space.dtype)}
+    return {"low": space.low.astype(str).tolist(), "high": space.high.astype(str).tolist(), "dtype": str(space.dtype)}
 
 
 def space_from_json(x: dict[str, Any]) -> spaces.Space:

@@ -20,15 +20,16 @@ def load_object(text: str) -> Any:
         file = Path(where).expanduser().resolve()
         if not file.is_file():
             raise LogpiError(f"There is no file {where}: an import path is ./file.py:Name.")
-        spec = importlib.util.spec_from_file_location(file.stem, file)
+        name_in_modules = f"{file.stem} in {file.parent}"  # never the name of another module
+        spec = importlib.util.spec_from_file_location(name_in_modules, file)
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        sys.modules[file.stem] = module  # dataclasses and inspect look there
+        sys.modules[name_in_modules] = module  # dataclasses and inspect look there
         spec.loader.exec_module(module)
     else:
         try:
             module = importlib.import_module(where)
-        except ModuleNotFoundError as missing:
+        except (ImportError, ValueError, TypeError) as missing:
             raise LogpiError(
                 f"{text}: {missing}; an import path is ./file.py:Name or package.module:Name."
             ) from missing

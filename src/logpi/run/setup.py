@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import gymnasium as gym
 import torch
@@ -15,7 +15,7 @@ from logpi.errors import LogpiError, nearest
 from logpi.loop import Parts, Record, loop
 from logpi.methods import METHODS
 from logpi.now import joint_coef
-from logpi.page import Count, check, page
+from logpi.page import Between, Count, check, page
 from logpi.policy import Policy, build_policy
 from logpi.rollout.control import Control
 from logpi.run.load import load
@@ -28,7 +28,7 @@ class Settings:
 
     env: str = "CartPole-v1"  # a Gymnasium id, a native one, or ./file.py:MyEnv
     steps: Count = 100_000  # actions to take in all
-    seed: int = 0  # of networks, environments and sampling
+    seed: Annotated[int, Between(0, 2**63 - 1)] = 0  # of networks, environments and sampling
     backend: envs.Backend = "auto"  # what steps the environments
     head: Literal["gaussian", "squashed", "beta"] = "gaussian"  # density on a Box
     hidden: tuple[Count, ...] = (64, 64)  # widths of the hidden layers
@@ -90,6 +90,10 @@ def assemble(method: Any, settings: Settings, env: Any = None, network: Any = No
     if isinstance(construct, str) and is_path(construct):
         construct = load_object(construct)
     network = load_object(settings.network) if network is None and settings.network else network
+    if network is not None and not callable(network):
+        raise LogpiError(
+            f"The network {settings.network or network!r} must be a function build(inputs, outputs) -> module."
+        )
     seeds = torch.randint(2**31, (4,), generator=torch.Generator().manual_seed(settings.seed)).tolist()
 
     n = {"segments": getattr(method, "envs", 8), "episodes": getattr(method, "episodes", 16)}.get(method.rows, 0)
@@ -145,9 +149,12 @@ def optimizers(
 ) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer | None]:
     """One for policy and critic where the page fits them jointly, else one for each."""
     kind = getattr(torch.optim, settings.optimizer, None)
-    known = [x for x in dir(torch.optim) if isinstance(getattr(torch.optim, x), type) and x != "Optimizer"]
+    others = ("Optimizer", "LBFGS", "SparseAdam", "Muon")  # they need a closure, sparse gradients, matrices only
+    known = [x for x in dir(torch.optim) if isinstance(getattr(torch.optim, x), type) and x not in others]
     if settings.optimizer not in known or kind is None:
-        raise LogpiError(f"torch.optim has no {settings.optimizer!r}.{nearest(settings.optimizer, known)}")
+        raise LogpiError(
+            f"The optimiser {settings.optimizer!r} is not one of torch.optim's first-order ones.{nearest(settings.optimizer, known)}"
+        )
     extra = {"eps": 1e-5, "fused": settings.device != "mps"} if settings.optimizer in ("Adam", "AdamW") else {}
     joint = critic is not None and joint_coef(method) is not None
     params = [*policy.parameters(), *(critic.parameters() if joint else [])]

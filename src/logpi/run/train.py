@@ -5,13 +5,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from rich.console import Console
 
 from logpi.errors import LogpiError
 from logpi.loop import Parts, Record, loop
-from logpi.page import Count, page
+from logpi.page import Between, Count, page
 from logpi.run import checkpoint
 from logpi.run.display import Display
 from logpi.run.folder import RunFolder
@@ -27,7 +27,7 @@ class Options:
     until: float | None = None  # stop once the last 100 episodes average this return
     out: str = "runs"  # where run folders go
     save_every: Count = 50_000  # steps between checkpoints
-    evaluate: int = 100  # episodes of the saved policy at the end, in a new process; 0: none
+    evaluate: Annotated[int, Between(0)] = 100  # episodes of the saved policy at the end, in a new process; 0: none
     plot: bool = True  # learning-curve.png in the run folder
     quiet: bool = False  # no display
 

@@ -29,17 +29,24 @@ def ascend(
     values, norms = [], []
     for _ in range(epochs):
         for mini in rows.shuffled(minibatches):
-            optimizer.zero_grad()
-            value = torch.zeros((), device=mini.mask.device)
+            for p in params:
+                p.grad = None
             for part in surrogate(mini):
                 (-part).backward()
-                value = value + part.detach()
-            norms.append(torch.nn.utils.clip_grad_norm_(params, max_grad_norm or float("inf")))
-            values.append(value)
+                values.append(part.detach())
+            norms.append(shorten([p.grad for p in params if p.grad is not None], max_grad_norm))
             optimizer.step()
         if target_kl is not None and kl is not None and float(total(kl(rows.batch))) > target_kl:
             break
-    return {"surrogate": torch.stack(values).mean(), "grad_norm": torch.stack(norms).mean()}
+    return {"surrogate": torch.stack(values).sum() / len(norms), "grad_norm": torch.stack(norms).mean()}
+
+
+def shorten(grads: list[Tensor], limit: float | None) -> Tensor:
+    """The global norm of the gradients, before they are scaled to be no longer than `limit`."""
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+    if limit is not None:
+        torch._foreach_mul_(grads, (limit / (norm + 1e-6)).clamp(max=1.0))
+    return norm
 
 
 @torch.no_grad()
