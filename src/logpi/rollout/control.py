@@ -74,20 +74,17 @@ class Control:
     def _roll(self, policy: Policy) -> list[Steps]:
         """Act until the segment is full, or until every environment has finished the episode it began."""
         like, whole = next(policy.parameters()), self.rows != "segments"
-        obs, steps = self.obs.to(like), list[Steps]()
-        everyone = ours = torch.ones(self.envs.n, dtype=torch.bool, device=like.device)
+        obs, ours, steps = self.obs.to(like), None, list[Steps]()
         while len(steps) < self.length or whole:
             params = policy(policy.normalise(obs))
             action = policy.head.sample(params, self.generator)
             step = self.envs.step(policy.head.to_env(action))
-            terminated, truncated = step.terminated.to(like.device), step.truncated.to(like.device)
-            mask = ours if whole else everyone if step.mask is None else step.mask.to(like.device)
-            steps.append(
-                Steps(obs, action, params, step.reward.to(like), terminated, truncated, mask, step.final.to(like))
-            )
+            ours = torch.ones_like(step.terminated) if ours is None else ours
+            mask = ours if whole or step.mask is None else step.mask
+            steps.append(Steps(obs, action, params, step.reward, step.terminated, step.truncated, mask, step.final))
             obs = step.obs.to(like)
             if whole:
-                ours = ours & ~(terminated | truncated)
+                ours = ours & ~(step.terminated | step.truncated)
                 if not ours.any():
                     break
                 if len(steps) == LONGEST:
@@ -97,10 +94,10 @@ class Control:
 
     @torch.no_grad()
     def _batch(self, policy: Policy, critic: nn.Module | None, x: Steps) -> Batch:
-        mask, start = x.mask, self.steps_before.clone().to(x.mask.device)
-        ended = (x.terminated | x.truncated) & mask
-        self._count(x.reward, ended, mask)
-        reward = x.reward
+        reward, final = x.reward.to(x.params), x.final.to(x.params)
+        terminated, truncated, mask = (flag.to(x.params.device) for flag in (x.terminated, x.truncated, x.mask))
+        ended, start = (terminated | truncated) & mask, self.steps_before.clone().to(mask.device)
+        self._count(reward, ended, mask)
         if policy.normaliser is not None:
             self.unseen_obs = x.obs[mask]
         if policy.return_normaliser is not None:
@@ -108,9 +105,9 @@ class Control:
             reward = policy.return_normaliser(reward)
         log_pi = policy.head.log_prob(x.params, x.action)
         version = torch.full(mask.shape, self.version, device=mask.device)
-        ends = x.terminated & mask, x.truncated & mask
+        ends = terminated & mask, truncated & mask
         batch = Batch(policy.normalise(x.obs), x.action, log_pi, x.params, reward, *ends, mask, version, start)
-        return batch if critic is None else self._look(policy, critic, batch, policy.normalise(x.final))
+        return batch if critic is None else self._look(policy, critic, batch, policy.normalise(final))
 
     def _look(self, policy: Policy, critic: Any, b: Batch, final: Tensor) -> Batch:
         """What the critic says of every observation, and of what followed it *before any reset*."""
