@@ -15,7 +15,7 @@ from logpi import critic as critics
 from logpi.batch import Batch, Rows
 from logpi.device import widest
 from logpi.errors import LogpiError
-from logpi.now import Divergence, Now, Surrogate, log_prob_of, row_scores
+from logpi.now import Divergence, Now, Surrogate, reference_log_prob, row_scores
 from logpi.policy import Policy
 
 Collect = Callable[[Policy, nn.Module | None], Batch]
@@ -77,7 +77,7 @@ def update(parts: Parts, batch: Batch) -> tuple[Batch, dict[str, Any]]:
     if method.rows == "episodes":  # of the policy that drew the actions, whenever the page asks
         batch = batch.with_(scores=partial(row_scores, copy.deepcopy(policy), batch))
     if parts.reference is not None:
-        batch = batch.with_(log_ref=log_prob_of(parts.reference, batch))
+        batch = batch.with_(log_ref=reference_log_prob(parts.reference, policy, batch))
     batch = credited(method, batch, state)
 
     rows = Rows(batch, parts.generator, whole=method.rows != "segments", micro=parts.micro)

@@ -137,8 +137,8 @@ def row_scores(policy: Policy, b: Batch, weight: Tensor) -> Tensor:
     return torch.stack(out)
 
 
-def log_prob_of(policy: Policy, b: Batch) -> Tensor:
-    """log pi(a|s) of a whole batch under a frozen policy, [..., T]."""
-    flat_mask = b.mask.unsqueeze(0) if b.mask.dim() == 1 else b.mask
-    with torch.no_grad():
-        return on_actions(b.with_(mask=flat_mask), policy.log_prob).reshape(b.mask.shape)
+@torch.no_grad()
+def reference_log_prob(reference: Policy, policy: Policy, b: Batch) -> Tensor:
+    """log pi_ref(a|s) of a batch [..., T] with at least one leading axis; each policy has a normaliser of its own."""
+    raw = b.obs if policy.normaliser is None else policy.normaliser.inverse(b.obs)
+    return on_actions(b.with_(obs=reference.normalise(raw)), reference.log_prob)

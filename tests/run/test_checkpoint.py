@@ -13,7 +13,8 @@ from torch import nn
 import logpi
 from logpi.loop import Parts, loop
 from logpi.methods import PPO
-from logpi.run import checkpoint, load
+from logpi.run import checkpoint
+from logpi.run import spaces as spaces_json
 from logpi.run.setup import Settings, assemble
 
 FILES = ["manifest.json", "policy.json", "policy.safetensors", "trainer.json", "trainer.safetensors"]
@@ -165,7 +166,7 @@ def test_what_is_packed_comes_back(tmp_path: Path) -> None:
     ids=str,
 )
 def test_spaces_come_back_as_they_were(space: spaces.Space) -> None:
-    back = load.space_from_json(json.loads(json.dumps(load.space_to_json(space))))
+    back = spaces_json.space_from_json(json.loads(json.dumps(spaces_json.space_to_json(space))))
     assert back == space and back.dtype == space.dtype
 
 

@@ -61,6 +61,11 @@ class Normaliser(nn.Module):
         centred = x - self.mean.to(x.dtype) if self.centred else x
         return (centred * (self.var + 1e-8).rsqrt().to(x.dtype)).clamp(-self.limit, self.limit)
 
+    def inverse(self, x: Tensor) -> Tensor:
+        """What `forward` was given, but for what it clipped."""
+        centre = self.mean.to(x.dtype) if self.centred else 0.0
+        return x * (self.var + 1e-8).sqrt().to(x.dtype) + centre
+
     @torch.no_grad()
     def update(self, x: Tensor) -> None:
         """x [N, *shape]: joins N observations to the statistics."""

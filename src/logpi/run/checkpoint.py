@@ -16,6 +16,7 @@ from torch import Tensor
 
 from logpi.errors import LogpiError
 from logpi.loop import Parts
+from logpi.run.spaces import space_to_json
 
 FORMAT = 1
 
@@ -59,8 +60,6 @@ def trainer_state(parts: Parts) -> dict[str, Any]:
 
 def save(parts: Parts, folder: Path) -> Path:
     """Write `folder`/step-N: a temporary folder, flushed to disk, renamed. An existing one is left as it is."""
-    from logpi.run.load import space_to_json
-
     final = folder / f"step-{parts.state['steps']:012d}"
     if final.exists():
         return final

@@ -4,15 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from gymnasium import spaces
 from safetensors.torch import load_file
 
 from logpi.errors import LogpiError
 from logpi.policy import Policy, build_policy
 from logpi.run.checkpoint import newest, verify
 from logpi.run.paths import load_object
+from logpi.run.spaces import space_from_json
 
 
 def load(run: str | Path, network: Any = None, device: str = "cpu") -> Policy:
@@ -41,17 +40,3 @@ def load(run: str | Path, network: Any = None, device: str = "cpu") -> Policy:
         ) from wrong
     policy.spec = spec | space | {"network": own}
     return policy.eval().requires_grad_(False)
-
-
-def space_to_json(space: spaces.Space) -> dict[str, Any]:
-    if isinstance(space, spaces.Discrete):
-        return {"discrete": int(space.n), "start": int(space.start)}
-    assert isinstance(space, spaces.Box)
-    return {"low": space.low.astype(str).tolist(), "high": space.high.astype(str).tolist(), "dtype": str(space.dtype)}
-
-
-def space_from_json(x: dict[str, Any]) -> spaces.Space:
-    if "discrete" in x:
-        return spaces.Discrete(x["discrete"], start=x["start"])
-    dtype = np.dtype(x["dtype"]).type
-    return spaces.Box(np.array(x["low"], dtype), np.array(x["high"], dtype), dtype=dtype)

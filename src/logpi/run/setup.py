@@ -96,31 +96,31 @@ def assemble(method: Any, settings: Settings, env: Any = None, network: Any = No
         )
     seeds = torch.randint(2**31, (4,), generator=torch.Generator().manual_seed(settings.seed)).tolist()
 
-    n = {"segments": getattr(method, "envs", 8), "episodes": getattr(method, "episodes", 16)}.get(method.rows, 0)
     group = getattr(method, "group", 8) if method.rows == "groups" else 1
-    n = n or getattr(method, "starts", 4) * group
+    n = {
+        "segments": getattr(method, "envs", 8),
+        "episodes": getattr(method, "episodes", 16),
+        "groups": getattr(method, "starts", 4) * group,
+    }[method.rows]
     made = envs.make(construct, n, settings.backend, device=device, dtype=dtype, seeded=method.rows == "groups")
     policy, critic = networks(method, settings, made, network, seeds[0])
     policy.place(device, dtype)
     if critic is not None:
         critic.to(device, dtype)
     sampler = torch.Generator(device).manual_seed(seeds[1])
-    collect = Control(
-        made, method.rows, sampler, seeds[2], getattr(method, "length", 128), group, getattr(method, "gamma", 1.0)
-    )
-    shuffler = torch.Generator().manual_seed(seeds[3])
-    state = {"iteration": 0, "steps": 0, "horizon": settings.steps, "progress": 0.0}
-    reference = reference_policy(method, settings, policy)
+    length, gamma = getattr(method, "length", 128), getattr(method, "gamma", 1.0)
+    optimizer, critic_optimizer = optimizers(method, settings.optimizer, policy, critic)
     return Parts(
-        method,
-        policy,
-        critic,
-        reference,
-        collect,
-        *optimizers(method, settings, policy, critic),
-        shuffler,
-        state,
-        settings.micro,
+        method=method,
+        policy=policy,
+        critic=critic,
+        reference=reference_policy(method, settings, policy),
+        collect=Control(made, method.rows, sampler, seeds[2], length, group, gamma),
+        optimizer=optimizer,
+        critic_optimizer=critic_optimizer,
+        generator=torch.Generator().manual_seed(seeds[3]),
+        state={"iteration": 0, "steps": 0, "horizon": settings.steps, "progress": 0.0},
+        micro=settings.micro,
     )
 
 
@@ -145,17 +145,16 @@ def reference_policy(method: Any, settings: Settings, policy: Policy) -> Policy 
 
 
 def optimizers(
-    method: Any, settings: Settings, policy: Policy, critic: Any
+    method: Any, name: str, policy: Policy, critic: Any
 ) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer | None]:
     """One for policy and critic where the page fits them jointly, else one for each."""
-    kind = getattr(torch.optim, settings.optimizer, None)
     others = ("Optimizer", "LBFGS", "SparseAdam", "Muon")  # they need a closure, sparse gradients, matrices only
     known = [x for x in dir(torch.optim) if isinstance(getattr(torch.optim, x), type) and x not in others]
-    if settings.optimizer not in known or kind is None:
-        raise LogpiError(
-            f"The optimiser {settings.optimizer!r} is not one of torch.optim's first-order ones.{nearest(settings.optimizer, known)}"
-        )
-    extra = {"eps": 1e-5, "fused": settings.device != "mps"} if settings.optimizer in ("Adam", "AdamW") else {}
+    if name not in known:
+        raise LogpiError(f"torch.optim has no optimiser {name!r} for any gradient.{nearest(name, known)}")
+    kind = getattr(torch.optim, name)
+    fused = next(policy.parameters()).device.type != "mps"
+    extra = {"eps": 1e-5, "fused": fused} if name in ("Adam", "AdamW") else {}
     joint = critic is not None and joint_coef(method) is not None
     params = [*policy.parameters(), *(critic.parameters() if joint else [])]
     own = None if joint or critic is None else kind(critic.parameters(), lr=plan(method).lr, **extra)
