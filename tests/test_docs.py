@@ -64,3 +64,13 @@ def test_readme_table_names_every_method():
 def test_examples_run_and_are_short(script, tmp_path):
     assert len(script.read_text().splitlines()) < 40
     assert python(str(script), cwd=tmp_path).strip()
+
+
+def test_every_metric_that_is_logged_is_explained():
+    import logpi
+
+    explained = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "runs.md").read_text().split("## Metrics")[1]))
+    for method in logpi.METHODS:
+        record = next(logpi.learn(method, steps=100))
+        logged = {"iteration", "steps", "seconds", *record.metrics}
+        assert logged <= explained, logged - explained
