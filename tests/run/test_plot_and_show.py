@@ -51,7 +51,8 @@ def test_png_and_svg(tmp_path: Path, call: Any) -> None:
     call("plot", *runs, "--out", str(svg), "--x", "seconds", "--y", "kl")
     assert ElementTree.parse(svg).getroot().tag.endswith("svg")
     assert all(
-        words in svg.read_text() for words in ("<!-- seconds -->", "<!-- kl -->", "<!-- ppo 3 -->", "<!-- trpo 3 -->")
+        words in svg.read_text()
+        for words in ("<!-- seconds -->", "<!-- kl -->", "<!-- ppo, seed 3 -->", "<!-- trpo, seed 3 -->")
     )
 
 

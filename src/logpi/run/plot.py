@@ -21,9 +21,11 @@ def plot(runs: list[Path], out: Path, x: str = "steps", y: str = "return") -> Pa
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
     names = [run.resolve().parent.name for run, _, _ in curves]
     colours = {name: f"C{i}" for i, name in enumerate(dict.fromkeys(names))}
-    for name, (run, xs, ys) in zip(names, curves, strict=True):
-        label = f"{name} {run.name.split('-')[0]}" if len(curves) > 1 else f"{name}, seed {run.name.split('-')[0]}"
-        axes.plot(xs, ys, color=colours[name], alpha=0.9 if len(curves) == 1 else 0.6, label=label)
+    for name, (_, xs, ys) in zip(names, curves, strict=True):
+        axes.plot(xs, ys, color=colours[name], alpha=0.9 if names.count(name) == 1 else 0.6)
+    for name, colour in colours.items():  # one line in the legend for each method
+        own = [run.name.split("-")[0] for other, (run, _, _) in zip(names, curves, strict=True) if other == name]
+        axes.plot([], [], color=colour, label=f"{name}, seed {own[0]}" if len(own) == 1 else f"{name}, {len(own)} runs")
     axes.set(xlabel=x, ylabel="mean return of the last 100 episodes" if y == "return" else y.replace("_", " "))
     axes.set_title(", ".join(dict.fromkeys(run.resolve().parent.parent.name for run, _, _ in curves)), loc="left")
     axes.grid(alpha=0.25)
