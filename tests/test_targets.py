@@ -27,8 +27,8 @@ def test_gae_pages_regress_on_value_plus_raw_gae_even_where_psi_is_standardised_
 
 
 def test_td_pages_regress_on_the_bootstrapped_reward():
-    b = batch_of(ActorCritic(gamma=0.9))
-    _, target = ActorCritic(gamma=0.9).psi(b, {})
+    b = batch_of(ActorCritic(gamma=0.9, n=1))
+    _, target = ActorCritic(gamma=0.9, n=1).psi(b, {})
     assert torch.allclose(target, b.reward + 0.9 * torch.where(b.terminated, 0, b.value_next), atol=1e-12)
 
 

@@ -18,7 +18,7 @@ class ActorCritic:
     length: Count = 16  # steps of each in an iteration
     gamma: Fraction = 0.99  # discount of later rewards
     credit: Literal["td", "q", "advantage"] = "td"  # TD error, Q(s,a), or Q(s,a) - V(s)
-    n: Count = 1  # rewards before V is trusted (td)
+    n: Count = 5  # rewards before V is trusted (td); 1 is the one-step textbook form
     expected: bool = True  # Q's target has E_pi Q(s',.), else Q(s',a')
     from_start: bool = False  # times gamma^t too: unbiased for the discounted J
     entropy: NonNegative = 0.01  # weight of the entropy bonus
