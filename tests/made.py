@@ -17,7 +17,7 @@ from logpi.loop import Parts
 from logpi.methods import A2C, GRPO, MDPO, NPG, PPO, PPOKL, RLOO, TRPO, ActorCritic, Baseline, Reinforce
 from logpi.now import row_scores
 from logpi.policy import Policy, build_policy
-from logpi.run.setup import Settings, optimizers
+from logpi.run.setup import optimizers
 
 OBS = spaces.Box(-np.inf, np.inf, (3,), np.float64)
 BOX = spaces.Box(np.array([-1.0, 0.0]), np.array([2.0, 0.5]), dtype=np.float64)
@@ -32,7 +32,7 @@ PAGES = {
     "baseline-time": Baseline(baseline="time"),
     "baseline-leave-one-out": Baseline(baseline="leave_one_out"),
     "baseline-optimal": Baseline(baseline="optimal"),
-    "baseline-previous": Baseline(baseline="mean", previous=True),
+    "baseline-previous": Baseline(baseline="previous_mean"),
     "actor-critic": ActorCritic(from_start=True),
     "actor-critic-q": ActorCritic(credit="q"),
     "actor-critic-advantage": ActorCritic(credit="advantage", expected=False),
@@ -143,7 +143,7 @@ def fill(b: Batch, value: Any) -> Batch:
 def parts_for(method: Any, policy: Policy, critic: Any = None, micro: int | None = None, seed: int = 3) -> Parts:
     """A run on copies of the policy and the critic, without environments: ready for `loop.update`."""
     policy, critic = copy.deepcopy(policy), copy.deepcopy(critic)
-    made = optimizers(method, Settings(), policy, critic)
+    made = optimizers(method, "Adam", policy, critic)
     reference = policy_for_reference(policy) if getattr(method, "reference", False) else None
     state = {"iteration": 0, "steps": 0, "horizon": 1000, "progress": 0.0}
     return Parts(method, policy, critic, reference, None, *made, torch.Generator().manual_seed(seed), state, micro)

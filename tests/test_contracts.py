@@ -109,7 +109,7 @@ VARIANTS: list[tuple[str, dict, dict]] = [
     ("ppo", {}, {"optimizer": "RMSprop", "micro": 5}),
     ("actor_critic", {"credit": "q"}, {}),
     ("actor_critic", {"credit": "advantage", "expected": False}, {"shared": True}),
-    ("baseline", {"baseline": "mean", "previous": True, "decay": 0.5}, {"optimizer": "SGD"}),
+    ("baseline", {"baseline": "previous_mean", "decay": 0.5}, {"optimizer": "SGD"}),
     ("grpo", {"kl": 0.1, "kl_live": True}, {}),
     ("rloo", {"kl": 0.1}, {"dtype": "float64"}),
     ("mdpo", {"kl": "estimate", "clip": 0.2}, {"optimizer": "AdamW"}),

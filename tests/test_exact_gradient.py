@@ -210,7 +210,7 @@ def test_a_baseline_that_does_not_know_the_episode_is_unbiased(baseline):
         V = torch.randn(6, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
         found = expected(Baseline(gamma=GAMMA, from_start=True), table, policy, rows, chance, V)
     elif baseline == "previous":
-        page = Baseline(baseline="mean", previous=True, gamma=GAMMA, from_start=True)
+        page = Baseline(baseline="previous_mean", gamma=GAMMA, from_start=True)
         found = expected_of_pairs(page, table, policy, rows, chance, state={"baseline": 0.8})
     else:
         page = Baseline(baseline=baseline, gamma=GAMMA, from_start=True)

@@ -173,7 +173,7 @@ def test_the_step_size_of_mirror_descent_falls_to_a_positive_floor(progress, eta
 @pytest.mark.parametrize("decay", [0.0, 0.9])
 @pytest.mark.parametrize("kind", ["mean", "optimal"])
 def test_a_previous_baseline_is_that_of_the_batches_before(kind, decay):
-    method = Baseline(baseline=kind, previous=True, decay=decay, gamma=1.0)
+    method = Baseline(baseline=f"previous_{kind}", decay=decay, gamma=1.0)
     parts, expected = parts_for(method, policy_for()), 0.0
     for i in range(3):
         b = batch_for(method, parts.policy, seed=i)

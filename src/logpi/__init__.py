@@ -37,6 +37,10 @@ _NAMES = {
 __all__ = ["METHODS", "Batch", "LogpiError", "average", "kl", "learn", "load", "objective", "psi", "step"]
 
 
+def __dir__() -> list[str]:
+    return [*globals(), *_NAMES, *_ROOMS]
+
+
 def __getattr__(name: str) -> Any:
     if name in _NAMES:
         return getattr(import_module(_NAMES[name]), name)

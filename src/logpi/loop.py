@@ -74,6 +74,7 @@ def loop(parts: Parts) -> Iterator[Record]:
 def update(parts: Parts, batch: Batch) -> tuple[Batch, dict[str, Any]]:
     """One improvement of the policy, and of its critic if it has one, from one batch."""
     method, policy, state = parts.method, parts.policy, parts.state
+    check_finite(batch)
     if method.rows == "episodes":  # of the policy that drew the actions, whenever the page asks
         batch = batch.with_(scores=partial(row_scores, copy.deepcopy(policy), batch))
     if parts.reference is not None:
@@ -84,7 +85,7 @@ def update(parts: Parts, batch: Batch) -> tuple[Batch, dict[str, Any]]:
     surrogate = Surrogate(method, policy, parts.critic, rows, state)
     kl = Divergence(policy, rows)
     anneal(parts)
-    info = method.step(surrogate, kl, rows, parts.optimizer)
+    info = dict(method.step(surrogate, kl, rows, parts.optimizer) or {})
     if parts.critic is not None and parts.critic_optimizer is not None:
         how = critics.plan(method)
         info |= critics.fit(parts.critic, policy, rows, parts.critic_optimizer, how)
@@ -118,11 +119,13 @@ def anneal(parts: Parts) -> None:
 @torch.no_grad()
 def measure(parts: Parts, rows: Rows, surrogate: Surrogate) -> dict[str, Tensor]:
     """What the update did, over all rows: the KL, the clip fraction, the entropy, the critic's explained variance."""
-    limit = getattr(parts.method, "clip", None) or 0.2
+    both = getattr(parts.method, "clip", None) or 0.2
+    low, high = (getattr(parts.method, f"clip_{side}", both) for side in ("low", "high"))
     found: dict[str, list[Tensor]] = {"kl": [], "clip_fraction": [], "entropy": []}
     for part, weight in rows.parts(rows.batch, average.weights("per_action", rows.batch.mask)):
         now = Now(parts.policy, None, part)
-        outside = ((now.log_pi - part.log_pi).expm1().abs() > limit).to(part.log_pi)
+        change = (now.log_pi - part.log_pi).expm1()
+        outside = ((change < -low) | (change > high)).to(part.log_pi)
         for name, x in (("kl", now.kl_old), ("clip_fraction", outside), ("entropy", now.entropy)):
             found[name].append(average.total(x, weight, part.mask))
     info = {name: torch.stack(x).sum() for name, x in found.items()}
@@ -135,9 +138,18 @@ def measure(parts: Parts, rows: Rows, surrogate: Surrogate) -> dict[str, Tensor]
     return info
 
 
+def check_finite(batch: Batch) -> None:
+    """Stop before a NaN or an infinity reaches the parameters, and name where it came from."""
+    cures = {"obs": "look at the environment", "reward": "look at the environment", "params": "lower the learning rate"}
+    finite = torch.stack([getattr(batch, name)[batch.mask].isfinite().all() for name in cures])
+    if not bool(finite.all()):
+        name = next(name for name, good in zip(cures, finite.tolist(), strict=True) if not good)
+        raise LogpiError(f"The rollout's {name} holds NaN or inf: {cures[name]}.")
+
+
 def check_first_ratio(error: float, batch: Batch) -> None:
     """pi / pi_old is 1 before the first step, to rounding, or sampler and trainer mean different policies."""
-    rounding = {torch.float32: 1e-5, torch.float64: 1e-12}.get(batch.log_pi.dtype, float("inf"))
+    rounding = {torch.float32: 1e-5, torch.float64: 1e-12}[batch.log_pi.dtype]
     if not error <= rounding * max(1.0, float(batch.log_pi[batch.mask].abs().amax())):
         reason = "sampler and trainer disagree about log pi; has the network a random or a batch-dependent layer?"
         raise LogpiError(f"The first ratio pi / pi_old is off 1 by {error:.1e}: {reason}")

@@ -90,7 +90,8 @@ class Surrogate:
             if self.value_coef is not None:
                 clip = getattr(self.method, "value_clip", None)
                 assert part.target is not None
-                gain = gain - self.value_coef * objective.value_error(now.value, part.target, part.value, clip)
+                old = part.value if part.q is None else part.q
+                gain = gain - self.value_coef * objective.value_error(now.value, part.target, old, clip)
             yield average.total(gain, weight, part.mask)
 
 

@@ -16,11 +16,18 @@ from torch import Tensor
 
 def backward(x: Tensor, decay: Tensor) -> Tensor:
     """y_t = x_t + decay_t y_{t+1}: the one recursion of this file."""
+    x = x.to(decay.dtype)
     y, out = torch.zeros_like(x[..., 0]), []
     for x_t, decay_t in zip(reversed(x.unbind(-1)), reversed(decay.unbind(-1)), strict=True):
         y = torch.addcmul(x_t, decay_t, y)
         out.append(y)
     return torch.stack(out[::-1], -1)
+
+
+def _decay(ended: Tensor, factor: float, like: Tensor) -> Tensor:
+    """`factor` where the episode goes on, 0 where it ended, in the float type of `like`, exactly."""
+    dtype = like.dtype if like.is_floating_point() else torch.get_default_dtype()
+    return torch.full_like(like, factor, dtype=dtype).masked_fill(ended, 0.0)
 
 
 def _episode_start(ended: Tensor) -> Tensor:
@@ -45,7 +52,7 @@ def reward_to_go(reward: Tensor, ended: Tensor, gamma: float = 1.0) -> Tensor:
     reward, ended [..., T] -> [..., T]. For gamma < 1 the unbiased weight is gamma^t G_t
     (`discount_from_start`); without that factor it is what everyone runs.
     """
-    return backward(reward, torch.where(ended, 0.0, torch.full_like(reward, gamma)))
+    return backward(reward, _decay(ended, gamma, reward))
 
 
 def discount_from_start(psi: Tensor, ended: Tensor, gamma: float, start: Tensor | None = None) -> Tensor:
@@ -58,7 +65,7 @@ def discount_from_start(psi: Tensor, ended: Tensor, gamma: float, start: Tensor 
     age = torch.arange(psi.shape[-1], device=psi.device) - first
     if start is not None:
         age = age + torch.where(first == 0, start[..., None], 0)
-    return psi * torch.full_like(psi, gamma).pow(age)
+    return psi * _decay(torch.zeros_like(ended), gamma, psi).pow(age)
 
 
 def td(reward: Tensor, value: Tensor, value_next: Tensor, terminated: Tensor, gamma: float) -> Tensor:
@@ -78,7 +85,7 @@ def n_step(
     (bootstrapped) return minus V. Computed as the sum of n discounted TD errors.
     """
     delta = td(reward, value, value_next, terminated, gamma)
-    decay = torch.where(terminated | truncated, 0.0, torch.full_like(reward, gamma))
+    decay = _decay(terminated | truncated, gamma, reward)
     out, weight = delta.clone(), decay
     for k in range(1, min(n, reward.shape[-1])):
         out[..., :-k] += weight[..., : reward.shape[-1] - k] * delta[..., k:]
@@ -95,7 +102,7 @@ def gae(
     the rewards). `value + gae` is the TD(lam) return, the critic's target.
     """
     delta = td(reward, value, value_next, terminated, gamma)
-    return backward(delta, torch.where(terminated | truncated, 0.0, torch.full_like(reward, gamma * lam)))
+    return backward(delta, _decay(terminated | truncated, gamma * lam, reward))
 
 
 def vtrace(

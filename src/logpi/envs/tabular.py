@@ -99,7 +99,7 @@ class Tabular:
         if seeds is None:
             self.s = self._draw(first, self.generator)
         else:
-            self.generator.manual_seed(seeds[0])
+            self.generator.manual_seed(seeds[0] ^ 0x5EED)  # not the stream of a start
             draws = [self._draw(first[:1], torch.Generator(self.device).manual_seed(seed)) for seed in seeds]
             self.s = torch.cat(draws)
         self.age = torch.zeros_like(self.age)

@@ -1,16 +1,16 @@
 """REINFORCE with a baseline (Williams 1992; Sutton & Barto 2018, section 13.4): return minus what was expected.
 
-grad J = E[ sum_t (G_t - b) grad log pi(a_t|s_t) ], unbiased for every b independent of the episode it is applied to:
-value, leave_one_out, and with `previous` mean and optimal. Biased, for made from the same batch: mean, time, optimal.
+grad J = E[ sum_t (G_t - b) grad log pi(a_t|s_t) ], unbiased for b independent of the episode: not mean, time, optimal
 """
 
 from typing import Literal
 
-import torch
-
 from logpi import average, objective, psi
 from logpi.page import Count, Fraction, Positive, page
 from logpi.step.gradient import ascend
+
+Kind = Literal["none", "mean", "time", "leave_one_out", "optimal", "value", "previous_mean", "previous_optimal"]
+MEANS = {"mean": psi.mean, "previous_mean": psi.mean, "time": psi.time_mean, "leave_one_out": psi.others_time_mean}
 
 
 @page
@@ -19,9 +19,8 @@ class Baseline:
 
     episodes: Count = 16  # whole episodes of each iteration
     gamma: Fraction = 0.99  # discount of later rewards
-    baseline: Literal["none", "mean", "time", "leave_one_out", "optimal", "value"] = "value"  # what is subtracted
-    previous: bool = False  # mean and optimal from the batches before: unbiased
-    decay: Fraction = 0.0  # weight of the older batches (with previous): a moving average
+    baseline: Kind = "value"  # what is subtracted
+    decay: Fraction = 0.0  # weight of the older batches in previous_...: a moving average
     from_start: bool = False  # times gamma^t too: unbiased for the discounted J
     lr: Positive = 3e-3  # learning rate of the policy
     critic_lr: Positive = 3e-3  # learning rate of V
@@ -29,7 +28,7 @@ class Baseline:
     anneal: bool = True  # the learning rates fall linearly to 0
 
     rows, critic = "episodes", property(lambda self: "v" if self.baseline == "value" else None)
-    kept = property(lambda self: self.previous and self.baseline in ("mean", "optimal"))
+    kept = property(lambda self: self.baseline.startswith("previous"))
 
     def psi(self, b, state):
         to_go = psi.reward_to_go(b.reward, b.ended, self.gamma)
@@ -39,12 +38,12 @@ class Baseline:
         return psi.discount_from_start(credit, b.ended, self.gamma, b.start) if self.from_start else credit, to_go
 
     def expected(self, b, to_go):
-        if self.baseline == "optimal":
-            return psi.optimal_constant(b.scores(torch.ones_like(to_go)), b.scores(to_go))
-        means = {"mean": psi.mean, "time": psi.time_mean, "leave_one_out": psi.others_time_mean}
-        if self.baseline in means:
-            return means[self.baseline](to_go, b.mask)
-        return 0.0 if self.baseline == "none" else b.value
+        if self.baseline in ("optimal", "previous_optimal"):
+            gamma = self.gamma if self.from_start else 1.0
+            weight = psi.discount_from_start(b.mask.to(to_go), b.ended, gamma, b.start)
+            return psi.optimal_constant(b.scores(weight), b.scores(weight * to_go))
+        mean = MEANS.get(self.baseline)
+        return mean(to_go, b.mask) if mean else b.value if self.baseline == "value" else 0.0
 
     def objective(self, now, b, state):
         return objective.score(now.log_pi, b.psi)

@@ -100,7 +100,7 @@ def build_policy(
         body = network(size, family.outputs) if network else mlp(size, family.outputs, hidden, gain=0.01)
         policy = Policy(nn.Identity(), body, family)
     policy.normaliser = Normaliser((size,)) if normalise_obs else None
-    policy.return_normaliser = Normaliser((), centred=False) if normalise_reward else None
+    policy.return_normaliser = Normaliser((), limit=float("inf"), centred=False) if normalise_reward else None
     return policy
 
 

@@ -71,7 +71,7 @@ def save(parts: Parts, folder: Path) -> Path:
     tensors: dict[str, Tensor] = {}
     trainer = pack(trainer_state(parts), tensors)
     save_file(
-        {k: v.detach().cpu().contiguous() for k, v in parts.policy.state_dict().items()},
+        {k: v.detach().cpu().contiguous().clone() for k, v in parts.policy.state_dict().items()},
         temporary / "policy.safetensors",
     )
     save_file(tensors, temporary / "trainer.safetensors")

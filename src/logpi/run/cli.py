@@ -1,9 +1,11 @@
 """The command `logpi`. Nothing heavy is imported before a subcommand is known."""
 
 import contextlib
+import dataclasses
 import io
 import re
 import sys
+import typing
 from dataclasses import dataclass, make_dataclass
 from pathlib import Path
 from typing import Any
@@ -80,9 +82,6 @@ def parse(kind: Any, args: list[str], prog: str, description: str = "") -> Any:
 
 def _flags(kind: Any) -> list[list[str]]:
     """Every flag of a record, of its nested records too."""
-    import dataclasses
-    import typing
-
     out = []
     record = typing.get_args(kind)[0] if typing.get_origin(kind) is typing.Annotated else kind
     for name, hint in typing.get_type_hints(record).items():
@@ -136,9 +135,9 @@ def evaluate(args: list[str]) -> None:
 
     @dataclass
     class Eval:
-        """Fresh episodes with a saved policy: deterministic actions, and sampled ones beside them."""
+        """Fresh episodes with saved policies: deterministic actions, and sampled ones beside them."""
 
-        run: tyro.conf.Positional[Path]  # a run folder, or one of its checkpoints/step-*
+        runs: tyro.conf.Positional[tuple[Path, ...]]  # run folders, or checkpoints/step-* of them
         episodes: int = 100  # of each kind
         env: str | None = None  # another environment; else the run's own
         network: str | None = None  # ./file.py:build, where the run used one of yours
@@ -146,17 +145,22 @@ def evaluate(args: list[str]) -> None:
 
     given = parse(Eval, args, "logpi eval")
     if given.episodes < 1:
-        raise LogpiError(f"episodes is {given.episodes}: allowed is a whole number 1 or more.")
-    policy = load(given.run, given.network)
-    env = given.env or room.environment_of(given.run)
-    if is_path(env) and given.env is None:
-        raise LogpiError(f"This run used an environment of yours ({env}): pass it again, --env {env}.")
-    construct = load_object(env) if is_path(env) else env
-    kinds = [room.evaluate(policy, construct, given.episodes, d, given.seed) for d in (True, False)]
-    file = room.write(given.run, env, given.seed, kinds)
-    for kind in kinds:
-        print(kind)
-    print(f"written to {file}")
+        raise LogpiError(f"--episodes is {given.episodes}: allowed is a whole number 1 or more.")
+    if not given.runs:
+        raise LogpiError("logpi eval needs at least one run folder.")
+    for run in given.runs:
+        policy = load(run, given.network)
+        env = given.env or room.environment_of(run)
+        if is_path(env) and given.env is None:
+            raise LogpiError(f"This run used an environment of yours ({env}): pass it again, --env {env}.")
+        construct = load_object(env) if is_path(env) else env
+        kinds = [room.evaluate(policy, construct, given.episodes, d, given.seed) for d in (True, False)]
+        file = room.write(run, env, given.seed, kinds)
+        if len(given.runs) > 1:
+            print(run)
+        for kind in kinds:
+            print(kind)
+        print(f"written to {file}")
 
 
 def plot(args: list[str]) -> None:

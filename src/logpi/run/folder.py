@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from logpi import __version__
 from logpi.errors import LogpiError
 from logpi.loop import Record
 
@@ -49,7 +50,9 @@ class RunFolder:
         lines = [f"[{title}]\n" + "".join(_toml(k, v) for k, v in fields.items()) for title, fields in sections.items()]
         (self.path / "config.toml").write_text("\n".join(lines))
         (self.path / "command.txt").write_text(shlex.join(["logpi", *sys.argv[1:]]) + "\n")
-        versions = {name: version(name) for name in ("logpi", "torch", "numpy", "gymnasium", "safetensors")}
+        versions = {"logpi": __version__} | {
+            name: version(name) for name in ("torch", "numpy", "gymnasium", "safetensors")
+        }
         versions |= {"python": platform.python_version(), "platform": platform.platform(), "environments": backend}
         (self.path / "versions.json").write_text(json.dumps(versions, indent=1) + "\n")
 
@@ -59,10 +62,10 @@ class RunFolder:
         with self.metrics.open("a") as file:
             file.write(json.dumps(finite(row)) + "\n")
 
-    def status(self, state: str, **more: Any) -> None:
+    def status(self, state: str, more: dict[str, Any] | None = None) -> None:
         """status.json: running, finished, solved, stopped or failed."""
         (self.path / "status.json").write_text(
-            json.dumps(finite({"state": state, "time": time.strftime("%FT%T")} | more), indent=1) + "\n"
+            json.dumps(finite({"state": state, "time": time.strftime("%FT%T")} | (more or {})), indent=1) + "\n"
         )
         if state != "running":
             (self.path / "lock").unlink(missing_ok=True)
@@ -88,6 +91,8 @@ def safe(name: str) -> str:
 def _toml(key: str, value: Any) -> str:
     if value is None:
         return f"# {key} is not set\n"
+    if isinstance(value, float):
+        return f"{key} = {value!r}\n"
     return f"{key} = {json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)}\n"
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from logpi.errors import LogpiError, nearest
 
 
 def is_path(text: str) -> bool:
-    return ":" in text
+    """Whether text is an import path; Gymnasium's own 'module:Name-v0' is an environment's id."""
+    return ":" in text and re.search(r"-v\d+$", text) is None
 
 
 def load_object(text: str) -> Any:

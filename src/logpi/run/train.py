@@ -1,5 +1,7 @@
 """`logpi train`: a caller of the loop that shows, logs, saves, plots and evaluates."""
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -44,12 +46,12 @@ def train(name: str, method: Any, settings: Settings, options: Options) -> Path:
         with Display(title, settings.steps, options.quiet) as display:
             record, state = follow(parts, folder, options, display)
     except BaseException as wrong:
-        folder.status("failed", reason=f"{type(wrong).__name__}: {wrong}")
+        folder.status("failed", {"reason": f"{type(wrong).__name__}: {wrong}"})
         raise
     seconds = time.perf_counter() - began
     checkpoint.save(parts, folder.path / "checkpoints")
     parts.collect.envs.close()
-    folder.status(state, steps=record.steps, seconds=round(seconds, 2), **{"return": record["return"]})
+    folder.status(state, {"steps": record.steps, "seconds": round(seconds, 2), "return": record["return"]})
     if options.plot:
         draw(folder.path)
     fresh = in_new_process(folder.path, settings, options.evaluate) if options.evaluate else "not evaluated"
@@ -58,7 +60,7 @@ def train(name: str, method: Any, settings: Settings, options: Options) -> Path:
 
 
 def follow(parts: Parts, folder: RunFolder, options: Options, display: Display) -> tuple[Record, str]:
-    """Run the loop to its end, to the target return, or to the first Ctrl-C; a second one interrupts at once."""
+    """Run the loop to its end, to the target return, or to the first Ctrl-C or SIGTERM; a second one interrupts at once."""
     asked: list[int] = []
 
     def stop(number: int, frame: object) -> None:
@@ -66,7 +68,7 @@ def follow(parts: Parts, folder: RunFolder, options: Options, display: Display) 
             raise KeyboardInterrupt
         asked.append(number)
 
-    before = signal.signal(signal.SIGINT, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     saved, record = 0, None
     try:
         for record in loop(parts):
@@ -80,7 +82,8 @@ def follow(parts: Parts, folder: RunFolder, options: Options, display: Display) 
             if asked:
                 return record, "stopped"
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert record is not None
     return record, "finished"
 
@@ -103,12 +106,13 @@ def in_new_process(run: Path, settings: Settings, episodes: int) -> str:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         return f"could not be evaluated: {done.stderr.strip()}"
-    fixed, drawn, *_ = done.stdout.splitlines()
+    *_, fixed, drawn, _ = done.stdout.splitlines()
     return f"{episodes} fresh ones of the saved policy: {fixed.split(' over')[0]} (sampled: {drawn.split(' over')[0]})"
 
 
 def report(name: str, run: Path, record: Record, state: str, seconds: float, fresh: str) -> None:
     reached = f"{state}: return {record['return']:.1f} in the last 100 episodes; {fresh}"
     speed = f"speed: {record.steps:,} steps in {seconds:.1f} s, {record.steps / max(seconds, 1e-9):,.0f} steps/s"
-    following = f"next: logpi plot {run}  (or eval; then logpi show {name}, logpi methods)"
+    logpi = "logpi" if shutil.which("logpi") else f"{os.path.relpath(sys.executable)} -m logpi"
+    following = f"next: {logpi} plot {run}  (or eval; then logpi show {name}, logpi methods)"
     Console(highlight=False, soft_wrap=True).print(f"{reached}\n{speed}\n{following}", markup=False)
