@@ -25,7 +25,7 @@ clean:
 	$(PYTHON) -m venv .venv
 	touch $@
 
-# torch first and by exact version: the CPU build where constraints.txt says so
+# torch first and by exact version: left to itself pip may pick a far larger build
 .venv/torch: .venv/python constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check $(shell grep '^torch' constraints.txt)
 	touch $@

@@ -1,4 +1,4 @@
-"""Does it learn? Every task of docs/learning, several seeds, through the command line; writes benchmarks/learning.md.
+"""Does it learn? Every task below, several seeds, through the command line; writes benchmarks/learning.md.
 
 python benchmarks/learning.py [TASK ...] [--jobs 2]
 """

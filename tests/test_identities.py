@@ -1,4 +1,4 @@
-"""The identities between methods (MATHS.md, section 5)."""
+"""The identities between methods."""
 
 import pytest
 import torch

@@ -119,10 +119,7 @@ def test_the_rate_of_a_separate_critic_falls_too_and_a_natural_step_has_none():
     assert [o.param_groups[0]["lr"] for o in (parts.optimizer, parts.critic_optimizer)] == pytest.approx(
         [7.5e-3, 1.5e-2]
     )
-    natural = run("npg")
-    natural.state["progress"] = 0.25
-    anneal(natural)
-    assert natural.optimizer.param_groups[0]["lr"] == 1.0
+    assert run("npg").optimizer.param_groups[0]["lr"] == 0.0  # a natural step sets its own length
 
 
 @pytest.mark.parametrize(
@@ -242,7 +239,10 @@ def test_the_surrogate_is_the_weighted_sum_of_the_pages_objective():
 
 @pytest.mark.parametrize("name", ["ppo", "trpo", "grpo", "actor-critic-q"])
 def test_measures_are_of_all_rows_after_the_update(name):
-    method = PAGES[name]
+    method, (low, high) = PAGES[name], (0.2, 0.2)
+    if name == "grpo":
+        low, high = 0.01, 0.05
+        method = replace(method, clip_low=low, clip_high=high)
     policy, critic, b = case(method)
     parts = parts_for(method, policy, critic, micro=3)
     if hasattr(method, "lr"):
@@ -256,7 +256,10 @@ def test_measures_are_of_all_rows_after_the_update(name):
     assert info["kl"] == pytest.approx(float(kl), rel=1e-9) and info["entropy"] == pytest.approx(
         float(entropy), rel=1e-9
     )
-    assert info["clip_fraction"] == pytest.approx(float(((rho - 1).abs() > 0.2).double().mean())) and kl > 1e-4
+    assert (
+        info["clip_fraction"] == pytest.approx(float(((rho < 1 - low) | (rho > 1 + high)).double().mean()))
+        and kl > 1e-4
+    )
     if critic is not None:
         said, target = (b.value if b.q is None else b.q)[b.mask], done.target[b.mask]
         assert info["explained_variance"] == pytest.approx(1 - float((target - said).var() / target.var()), rel=1e-9)

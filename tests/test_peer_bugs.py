@@ -1,4 +1,4 @@
-"""Bugs that other libraries had or have, one test each, so that we never do (shared/field/control.md, section 1)."""
+"""Bugs that other libraries had or have, one test each, so that we never do (found in their trackers and sources)."""
 
 import copy
 from typing import Any

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from logpi import average, objective
 from logpi.batch import Batch, Rows
 from logpi.errors import LogpiError
+from logpi.page import option
 from logpi.policy import Policy, vector_size
 from logpi.policy.networks import Build, mlp, orthogonal
 from logpi.step.gradient import ascend
@@ -113,11 +114,11 @@ def build_critic(
 
 @dataclass(frozen=True)
 class Fit:
-    """How a separate critic is fitted, for a page that does not say."""
+    """How a separate critic is fitted."""
 
-    lr: float = 1e-3
-    epochs: int = 10
-    minibatches: int = 4
+    lr: float
+    epochs: int
+    minibatches: int
 
 
 def fit(critic: nn.Module, policy: Policy, rows: Rows, optimizer: torch.optim.Optimizer, how: Fit) -> dict[str, Tensor]:
@@ -141,6 +142,5 @@ def on_actions(b: Batch, f: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
 
 
 def plan(method: Any) -> Fit:
-    """The page's own figures for a separate fit, where it has them."""
-    own = {f.name: getattr(method, f"critic_{f.name}") for f in fields(Fit) if hasattr(method, f"critic_{f.name}")}
-    return Fit(**own)
+    """The page's figures for a separate fit."""
+    return Fit(*(option(method, f"critic_{f.name}") for f in fields(Fit)))

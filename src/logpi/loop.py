@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -16,6 +17,7 @@ from logpi.batch import Batch, Rows
 from logpi.device import widest
 from logpi.errors import LogpiError
 from logpi.now import Divergence, Now, Surrogate, reference_log_prob, row_scores
+from logpi.page import option
 from logpi.policy import Policy
 
 Collect = Callable[[Policy, nn.Module | None], Batch]
@@ -50,7 +52,17 @@ class Record:
     seconds: float  # that this iteration took
     metrics: dict[str, float] = field(repr=False)
     batch: Batch = field(repr=False)
-    policy: Policy = field(repr=False)
+    parts: Parts = field(repr=False)
+
+    @property
+    def policy(self) -> Policy:
+        return self.parts.policy
+
+    def save(self, folder: str | Path) -> Path:
+        """Write a checkpoint folder/step-N that `logpi.load` reads; call it before the next record is asked for."""
+        from logpi.run.checkpoint import save  # run/ is above the loop
+
+        return save(self.parts, Path(folder))
 
     def __getitem__(self, name: str) -> float:
         return self.metrics[name]
@@ -68,7 +80,7 @@ def loop(parts: Parts) -> Iterator[Record]:
         state["iteration"] += 1
         state["progress"] = min(1.0, state["steps"] / state["horizon"])
         metrics = {k: v for k, v in info.items() if isinstance(v, float)} | parts.collect.metrics()
-        yield Record(state["iteration"], state["steps"], perf_counter() - began, metrics, batch, parts.policy)
+        yield Record(state["iteration"], state["steps"], perf_counter() - began, metrics, batch, parts)
 
 
 def update(parts: Parts, batch: Batch) -> tuple[Batch, dict[str, Any]]:
@@ -110,7 +122,7 @@ def credited(method: Any, batch: Batch, state: dict[str, Any]) -> Batch:
 
 def anneal(parts: Parts) -> None:
     """Learning rates fall linearly over the run where the page says so."""
-    left = 1.0 - parts.state["progress"] if getattr(parts.method, "anneal", False) else 1.0
+    left = 1.0 - parts.state["progress"] if option(parts.method, "anneal") else 1.0
     for optimizer in (parts.optimizer, parts.critic_optimizer):
         for group in optimizer.param_groups if optimizer is not None else ():
             group["lr"] = group["initial_lr"] * left
@@ -119,8 +131,8 @@ def anneal(parts: Parts) -> None:
 @torch.no_grad()
 def measure(parts: Parts, rows: Rows, surrogate: Surrogate) -> dict[str, Tensor]:
     """What the update did, over all rows: the KL, the clip fraction, the entropy, the critic's explained variance."""
-    both = getattr(parts.method, "clip", None) or 0.2
-    low, high = (getattr(parts.method, f"clip_{side}", both) for side in ("low", "high"))
+    both = option(parts.method, "clip") or 0.2
+    low, high = (option(parts.method, f"clip_{side}") or both for side in ("low", "high"))
     found: dict[str, list[Tensor]] = {"kl": [], "clip_fraction": [], "entropy": []}
     for part, weight in rows.parts(rows.batch, average.weights("per_action", rows.batch.mask)):
         now = Now(parts.policy, None, part)

@@ -11,6 +11,7 @@ from torch.func import functional_call, jvp
 from logpi import average, objective
 from logpi.batch import Batch, Rows
 from logpi.critic import on_actions
+from logpi.page import option
 from logpi.policy import Policy
 
 Side = Literal["old_new", "new_old"]
@@ -88,7 +89,7 @@ class Surrogate:
                 gap = (now.log_pi.detach() - part.log_pi).expm1().abs()
                 self.first_ratio = torch.where(part.mask, gap, 0.0).amax()
             if self.value_coef is not None:
-                clip = getattr(self.method, "value_clip", None)
+                clip = option(self.method, "value_clip")
                 assert part.target is not None
                 old = part.value if part.q is None else part.q
                 gain = gain - self.value_coef * objective.value_error(now.value, part.target, old, clip)
@@ -97,7 +98,7 @@ class Surrogate:
 
 def joint_coef(method: Any) -> float | None:
     """The weight of the critic's error in the surrogate; None: the critic has a fit of its own."""
-    return getattr(method, "value_coef", None)
+    return option(method, "value_coef")
 
 
 class Divergence:

@@ -1,7 +1,8 @@
 """The surrogate L(theta) whose ascent is the policy update: per action, [..., T], to be maximised.
 
 `score`, `ratio`, `clip` and `mirror` agree to first order at theta = theta_old, where rho = pi / pi_old is 1:
-their gradient there is Psi grad log pi. Pure functions of tensors; log_pi_old and psi carry no gradient.
+their gradient there is Psi grad log pi. Pure functions of tensors; log_pi_old and psi carry no gradient, and
+are finite in masked slots too, as the loop fills them: in a backward pass 0 * NaN is NaN, whatever is masked later.
 """
 
 import torch

@@ -1,6 +1,7 @@
 """What a method page is made of: a frozen record whose types say which values are allowed."""
 
 import dataclasses
+import numbers
 import typing
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -52,10 +53,36 @@ def check(record: Any) -> None:
 
 
 def _check_one(name: str, value: Any, kind: type, allowed: Any) -> None:
-    number = isinstance(value, int) or (kind is float and isinstance(value, float))
+    number = isinstance(value, numbers.Integral) or (kind is float and isinstance(value, numbers.Real))
     if isinstance(allowed, Between) and (isinstance(value, bool) or not number or value not in allowed):
         noun = "a whole number" if kind is int else "a number"
         raise LogpiError(f"{name} is {value}: allowed is {noun} {allowed}.")
+
+
+# What a page's field means to the loop, and its value where the page has no such field.
+OPTIONS: dict[str, Any] = {
+    "envs": 8,  # segments: environments side by side
+    "length": 128,  # segments: steps of each in an iteration
+    "episodes": 16,  # episodes: of each iteration
+    "starts": 4,  # groups: seeded starts of each iteration
+    "group": 8,  # groups: episodes from each start
+    "gamma": 1.0,  # of the discounted return by whose std rewards are scaled
+    "anneal": False,  # learning rates fall linearly to 0
+    "reference": False,  # the batch holds log_ref
+    "value_coef": None,  # weight of the critic's error in the surrogate; None: the critic has a fit of its own
+    "value_clip": None,  # how far V is paid for moving (joint fit)
+    "critic_lr": 1e-3,  # of a critic's own fit, as the next two
+    "critic_epochs": 10,
+    "critic_minibatches": 4,
+    "clip": None,  # how far from 1 a ratio counts in the metric clip_fraction; None: 0.2
+    "clip_low": None,  # the same below 1
+    "clip_high": None,  # the same above 1
+}
+
+
+def option(method: Any, name: str) -> Any:
+    """A page's field, or what stands for it where the page has none."""
+    return getattr(method, name, OPTIONS[name])
 
 
 T = typing.TypeVar("T")

@@ -103,7 +103,7 @@ def test_a_page_an_environment_and_a_network_by_path_train_evaluate_and_plot(fil
 
     own = ("--env", "./myenv.py:MyEnv", "--network", "./net.py:build")
     said = logpi_command("train", "./mine.py:MyMethod", *own, "--steps", "3000", "--lr", "0.03", "--evaluate", "5")
-    assert "could not be evaluated" not in said and "next: logpi" in said
+    assert "could not be evaluated" not in said and " plot runs" in said
     (run,) = (files / "runs").glob("*/mymethod/*")
     rows = [json.loads(row) for row in (run / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["return"] > 4.5 > rows[0]["return"], "it must have learnt"

@@ -78,8 +78,15 @@ def test_the_kl_that_stops_is_of_all_rows_and_of_the_policy_now():
     kl = Divergence(parts.policy, rows)
     surrogate = Surrogate(parts.method, parts.policy, parts.critic, rows, STATE)
     assert abs(total(kl(rows.batch))) < 1e-15
-    parts.method.step(surrogate, kl, rows, parts.optimizer)
+    asked = []
+
+    def heard(mini):
+        asked.append(len(mini))
+        yield from kl(mini)
+
+    parts.method.step(surrogate, heard, rows, parts.optimizer)
     assert total(kl(rows.batch)) > 0.02
+    assert asked and set(asked) == {len(rows)}
 
 
 def test_nothing_of_an_earlier_gradient_is_left():

@@ -42,6 +42,17 @@ class Policy(nn.Module):
                 statistics.to(device, widest(device))
         return self
 
+    def must_fit(self, observations: spaces.Space, actions: spaces.Space) -> None:
+        """Refuse an environment whose spaces are not those the policy was made for."""
+        for name, space in (("observations", observations), ("actions", actions)):
+            own = self.spec.get(name, space)
+            if (
+                own.shape != space.shape
+                or type(own) is not type(space)
+                or getattr(own, "n", 0) != getattr(space, "n", 0)
+            ):
+                raise LogpiError(f"The environment's {name} are {space}, the policy was made for {own}.")
+
     def forward(self, obs: Tensor) -> Tensor:
         """Normalised observations [..., *obs] -> the distribution's parameters [..., P]."""
         return self.head(self.network(self.trunk(obs) if self.shared else obs))

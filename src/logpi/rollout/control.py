@@ -171,7 +171,8 @@ class Control:
     def load_state(self, state: dict[str, Any]) -> None:
         self.version, self.finished = state["version"], state["finished"]
         self.recent.extend((float(r), int(n)) for r, n in state["recent"])
-        if state["envs"] is None:
+        if state["envs"] is None:  # new episodes, not those that the seed began with
+            self.obs = self.envs.reset(self._seeds(self.envs.n, self.generator))
             return
         self.envs.load_state(state["envs"])
         for name in ("obs", "steps_before", "return_before", "discounted"):

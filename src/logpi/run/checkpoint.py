@@ -96,8 +96,8 @@ def restore(parts: Parts, folder: Path) -> None:
     for name in ("critic", "reference", "optimizer", "critic_optimizer"):
         if state[name] is not None:
             getattr(parts, name).load_state_dict(state[name])
-    parts.collect.load_state(state["collect"])
     parts.collect.generator.set_state(state["sampler"])
+    parts.collect.load_state(state["collect"])
     parts.generator.set_state(state["shuffler"])
     parts.state.update(state["state"])
 

@@ -120,6 +120,9 @@ def train(args: list[str]) -> None:
     from logpi.run.train import train as run
 
     method = find_method(name)
+    taken = {f.name for f in dataclasses.fields(Options)} & {f.name for f in dataclasses.fields(method)}
+    if taken:
+        raise LogpiError(f"{name} has a field {min(taken)}, which is a flag of logpi train: give it another name.")
     groups = [("method", type(method), method), ("run", Settings, Settings()), ("options", Options, Options())]
     kind: Any = tyro.conf.OmitArgPrefixes[make_dataclass("Train", groups)]  # type: ignore[misc]
     given = parse(kind, rest, f"logpi train {name}", type(method).__doc__ or "")

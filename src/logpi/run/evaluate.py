@@ -54,12 +54,7 @@ def evaluate(
     """Play `episodes` episodes, each the first of its own seeded environment: none is left out for being long."""
     like = next(policy.parameters())
     made = envs.make(env, episodes, backend, device=str(like.device), dtype=like.dtype)
-    for name, space in (("observations", made.observation_space), ("actions", made.action_space)):
-        own = policy.spec.get(name, space)
-        if own.shape != space.shape or type(own) is not type(space) or getattr(own, "n", 0) != getattr(space, "n", 0):
-            raise LogpiError(
-                f"The environment's {name} are {space}, the policy's are {own}: evaluate it where it was trained."
-            )
+    policy.must_fit(made.observation_space, made.action_space)
     generator = torch.Generator(like.device).manual_seed(seed)
     obs = made.reset(torch.randint(2**31, (episodes,), generator=torch.Generator().manual_seed(seed)).tolist())
     alive = torch.ones(episodes, dtype=torch.bool, device=like.device)

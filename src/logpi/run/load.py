@@ -28,7 +28,8 @@ def load(run: str | Path, network: Any = None, device: str = "cpu") -> Policy:
         raise LogpiError(
             f"This policy has a network of yours ({own}): pass it again, --network {own} or load(run, network=build)."
         )
-    network = load_object(network) if isinstance(network, str) else network
+    network = load_object(network) if isinstance(network, str) and own is not None else network
+    network = None if own is None else network
     space: dict[str, Any] = {k: space_from_json(spec.pop(k)) for k in ("observations", "actions")}
     with torch.random.fork_rng(devices=[]):
         policy = build_policy(**space, **spec, network=network).place(device, dtype)

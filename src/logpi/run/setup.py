@@ -15,7 +15,7 @@ from logpi.errors import LogpiError, nearest
 from logpi.loop import Parts, Record, loop
 from logpi.methods import METHODS
 from logpi.now import joint_coef
-from logpi.page import Between, Count, check, page
+from logpi.page import Between, Count, check, option, page
 from logpi.policy import Policy, build_policy
 from logpi.rollout.control import Control
 from logpi.run.load import load
@@ -38,7 +38,7 @@ class Settings:
     normalise_reward: bool = True  # rewards over the std of the discounted return
     optimizer: str = "Adam"  # any of torch.optim
     reference: str | None = None  # run whose policy is pi_ref; else the first policy
-    micro: Count = 4096  # rows through the networks at once: bounds memory, changes nothing else
+    micro: Count = 4096  # steps (or whole episodes) through the networks at once: memory only
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"  # where tensors live
     dtype: Literal["float32", "float64"] = "float32"  # of parameters and data
     threads: Count = 1  # of torch; more is slower for small networks
@@ -48,7 +48,8 @@ def learn(method: Any = "ppo", env: str | Callable[[], gym.Env] = "CartPole-v1",
     """Train, one record per iteration: `for record in logpi.learn("ppo", "CartPole-v1", steps=50_000, clip=0.1): ...`.
 
     method: a name of METHODS, a page (class or instance), or an import path. Keywords are fields of the page or of
-    `Settings`. record["return"] is the mean of the last 100 episodes, record.policy acts.
+    `Settings`. record["return"] is the mean of the last 100 episodes, record.policy acts, record.save(folder) writes a
+    checkpoint that `logpi.load` reads. Sets torch's threads to `threads` (1) for the process.
     """
     names = {f.name for f in dataclasses.fields(Settings)}
     fields = {k: settings.pop(k) for k in list(settings) if k not in names}
@@ -56,7 +57,15 @@ def learn(method: Any = "ppo", env: str | Callable[[], gym.Env] = "CartPole-v1",
     given = Settings(
         **settings, env=env if isinstance(env, str) else "custom", network=network if isinstance(network, str) else None
     )
-    return loop(assemble(find_method(method, fields), given, env, None if isinstance(network, str) else network))
+    parts = assemble(find_method(method, fields), given, env, None if isinstance(network, str) else network)
+
+    def records() -> Iterator[Record]:
+        try:
+            yield from loop(parts)
+        finally:
+            parts.collect.envs.close()
+
+    return records()
 
 
 def find_method(method: Any, fields: dict[str, Any] | None = None) -> Any:
@@ -72,6 +81,9 @@ def find_method(method: Any, fields: dict[str, Any] | None = None) -> Any:
             f"{name} is not a method page: it needs to be a dataclass with psi, objective, average, step, rows and critic."
         )
     known = [f.name for f in dataclasses.fields(method)]
+    taken = {f.name for f in dataclasses.fields(Settings)} & {*known}
+    if taken:
+        raise LogpiError(f"{name}.{min(taken)} is the name of a setting of every run: give the field another name.")
     for field in fields or {}:
         if field not in known:
             raise LogpiError(f"Neither {name} nor the run's settings have {field!r}.{nearest(field, known)}")
@@ -86,35 +98,36 @@ def assemble(method: Any, settings: Settings, env: Any = None, network: Any = No
     """Everything that `loop` needs, built from one seed. `env` and `network` may be objects of the caller's."""
     torch.set_num_threads(settings.threads)
     device, dtype = pick(settings.device), getattr(torch, settings.dtype)
+    if isinstance(env, gym.Env):
+        raise LogpiError(
+            "An environment is given by its constructor, since several are made: env=lambda: gym.make(...)."
+        )
     construct = env if env is not None and not isinstance(env, str) else settings.env
     if isinstance(construct, str) and is_path(construct):
         construct = load_object(construct)
     network = load_object(settings.network) if network is None and settings.network else network
-    if network is not None and not callable(network):
+    if network is not None and (not callable(network) or isinstance(network, torch.nn.Module)):
         raise LogpiError(
             f"The network {settings.network or network!r} must be a function build(inputs, outputs) -> module."
         )
     seeds = torch.randint(2**31, (4,), generator=torch.Generator().manual_seed(settings.seed)).tolist()
 
-    group = getattr(method, "group", 8) if method.rows == "groups" else 1
-    n = {
-        "segments": getattr(method, "envs", 8),
-        "episodes": getattr(method, "episodes", 16),
-        "groups": getattr(method, "starts", 4) * group,
-    }[method.rows]
+    group = option(method, "group") if method.rows == "groups" else 1
+    sizes = {"segments": option(method, "envs"), "episodes": option(method, "episodes")}
+    n = sizes.get(method.rows, option(method, "starts") * group)
     made = envs.make(construct, n, settings.backend, device=device, dtype=dtype, seeded=method.rows == "groups")
     policy, critic = networks(method, settings, made, network, seeds[0])
     policy.place(device, dtype)
     if critic is not None:
         critic.to(device, dtype)
     sampler = torch.Generator(device).manual_seed(seeds[1])
-    length, gamma = getattr(method, "length", 128), getattr(method, "gamma", 1.0)
+    length, gamma = option(method, "length"), option(method, "gamma")
     optimizer, critic_optimizer = optimizers(method, settings.optimizer, policy, critic)
     return Parts(
         method=method,
         policy=policy,
         critic=critic,
-        reference=reference_policy(method, settings, policy),
+        reference=reference_policy(method, settings, policy, network),
         collect=Control(made, method.rows, sampler, seeds[2], length, group, gamma),
         optimizer=optimizer,
         critic_optimizer=critic_optimizer,
@@ -136,11 +149,14 @@ def networks(method: Any, settings: Settings, made: envs.Environments, network: 
     return policy, critic
 
 
-def reference_policy(method: Any, settings: Settings, policy: Policy) -> Policy | None:
+def reference_policy(method: Any, settings: Settings, policy: Policy, network: Any) -> Policy | None:
     """pi_ref, frozen, for a page that asks for one."""
-    if not getattr(method, "reference", False):
+    if not option(method, "reference"):
+        if settings.reference:
+            raise LogpiError("This page has no KL to a reference policy: grpo and rloo with --kl above 0 do.")
         return None
-    frozen = load(settings.reference) if settings.reference else copy.deepcopy(policy)
+    frozen = load(settings.reference, network) if settings.reference else copy.deepcopy(policy)
+    frozen.must_fit(policy.spec["observations"], policy.spec["actions"])
     return frozen.place(pick(settings.device), getattr(torch, settings.dtype)).requires_grad_(False)
 
 
@@ -160,8 +176,8 @@ def optimizers(
     own = None if joint or critic is None else kind(critic.parameters(), lr=plan(method).lr, **extra)
     if hasattr(method, "lr"):
         main = kind(params, lr=method.lr, **extra)
-    else:  # a natural step sets its own length
-        main = torch.optim.SGD(params, lr=1.0)
+    else:  # a natural step sets its own length; `ascend` refuses this one
+        main = torch.optim.SGD(params, lr=0.0)
     for optimizer in (main, own):
         for part in optimizer.param_groups if optimizer is not None else ():
             part["initial_lr"] = part["lr"]

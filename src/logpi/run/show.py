@@ -55,7 +55,7 @@ def page_source(page: type) -> str:
 
 
 def _section(module: str, functions: Sequence[Callable[..., Any]]) -> str:
-    return f"# {'-' * 20} {module}\n\n" + "\n\n".join(inspect.getsource(f).rstrip() for f in functions) + "\n"
+    return f"# {'-' * 20} {module}\n" + "\n\n".join(inspect.getsource(f).rstrip() for f in functions) + "\n"
 
 
 def _tree(function: FunctionType) -> ast.AST:

@@ -113,6 +113,6 @@ def in_new_process(run: Path, settings: Settings, episodes: int) -> str:
 def report(name: str, run: Path, record: Record, state: str, seconds: float, fresh: str) -> None:
     reached = f"{state}: return {record['return']:.1f} in the last 100 episodes; {fresh}"
     speed = f"speed: {record.steps:,} steps in {seconds:.1f} s, {record.steps / max(seconds, 1e-9):,.0f} steps/s"
-    logpi = "logpi" if shutil.which("logpi") else f"{os.path.relpath(sys.executable)} -m logpi"
+    logpi = "logpi" if shutil.which("logpi") else os.path.relpath(Path(sys.executable).with_name("logpi"))
     following = f"next: {logpi} plot {run}  (or eval; then logpi show {name}, logpi methods)"
     Console(highlight=False, soft_wrap=True).print(f"{reached}\n{speed}\n{following}", markup=False)

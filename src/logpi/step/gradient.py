@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from logpi.batch import Batch, Rows
+from logpi.errors import LogpiError
 
 Parts = Callable[[Batch], Iterator[Tensor]]  # a minibatch -> scalars that sum to the quantity
 
@@ -26,6 +27,8 @@ def ascend(
     KL of all rows exceeds it. Returns the means over the steps taken of the surrogate and of the raw gradient norm.
     """
     params = [p for group in optimizer.param_groups for p in group["params"]]
+    if optimizer.param_groups[0].get("initial_lr") == 0:
+        raise LogpiError("This page ascends but has no learning rate: give it a field lr, as in lr: float = 3e-3.")
     values, norms = [], []
     for _ in range(epochs):
         for mini in rows.shuffled(minibatches):
