@@ -10,7 +10,7 @@ from torch import nn
 
 from logpi import critic as critics
 from logpi import objective
-from logpi.critic import ContinuousQ, DiscreteQ, V, build_critic, fit, on_actions, plan
+from logpi.critic import ContinuousQ, DiscreteQ, V, build_critic, fit, plan
 from logpi.errors import LogpiError
 from logpi.loop import credited, update
 from logpi.methods import A2C, NPG, PPO, ActorCritic, Baseline
@@ -152,7 +152,7 @@ def test_the_q_critic_is_fitted_at_the_action_taken():
     critic = critic_for("q", policy)
     page = ActorCritic(credit="q", value_coef=1.0, entropy=0.0)
     b = credited(page, batch_for(page, policy, critic, mask=torch.ones(3, 8, dtype=torch.bool)), {})
-    assert torch.allclose(on_actions(b, critic), b.q, atol=1e-14)
+    assert torch.allclose(b.back(critic(b.ours(b.obs), b.ours(b.action))), b.q, atol=1e-14)
     assert torch.allclose(b.target, b.reward + page.gamma * torch.where(b.terminated, 0, b.value_next), atol=1e-14)
     sarsa = credited(ActorCritic(credit="q", expected=False), b, {})
     assert torch.allclose(sarsa.target, b.reward + page.gamma * torch.where(b.terminated, 0, b.q_next), atol=1e-14)

@@ -53,6 +53,16 @@ class Batch:
     def __len__(self) -> int:
         return len(self.reward)
 
+    def ours(self, x: Tensor) -> Tensor:
+        """x [..., T, *] at our actions alone, [N, *]: padding never enters a network."""
+        return x if self.mask.dim() == 1 else x[self.mask]
+
+    def back(self, x: Tensor) -> Tensor:
+        """x [N] of our actions in their slots, [..., T]; 0 elsewhere."""
+        if self.mask.dim() == 1:
+            return x
+        return torch.zeros(self.mask.shape, dtype=x.dtype, device=x.device).masked_scatter(self.mask, x)
+
     def to_actions(self) -> "tuple[Batch, Callable[[Tensor], Tensor]]":
         """(rows in which our actions stand first, side by side; the way back to this batch's slots).
 

@@ -6,7 +6,7 @@ leaves it a fit of its own, on detached features, so that a shared trunk never m
 region a natural step trusted.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
@@ -126,19 +126,12 @@ def fit(critic: nn.Module, policy: Policy, rows: Rows, optimizer: torch.optim.Op
 
     def agreement(mini: Batch) -> Iterator[Tensor]:
         for part, weight in rows.parts(mini, average.weights("per_action", mini.mask)):
-            value = on_actions(part, lambda obs, action: critic(policy.trunk(obs).detach(), action))
+            features = policy.trunk(part.ours(part.obs)).detach()
+            value = part.back(critic(features, part.ours(part.action)))
             assert part.target is not None
             yield -average.total(objective.value_error(value, part.target), weight, part.mask)
 
     return {"value_loss": -ascend(agreement, rows, optimizer, how.epochs, how.minibatches)["surrogate"]}
-
-
-def on_actions(b: Batch, f: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """f(obs, action) where the action was ours, 0 elsewhere, [..., T]: padding never enters a network."""
-    if b.mask.dim() == 1:
-        return f(b.obs, b.action)
-    out = f(b.obs[b.mask], b.action[b.mask])
-    return torch.zeros(b.mask.shape, dtype=out.dtype, device=out.device).masked_scatter(b.mask, out)
 
 
 def plan(method: Any) -> Fit:

@@ -10,7 +10,6 @@ from torch.func import functional_call, jvp
 
 from logpi import average, objective
 from logpi.batch import Batch, Rows
-from logpi.critic import on_actions
 from logpi.page import option
 from logpi.policy import Policy
 
@@ -22,19 +21,10 @@ class Now:
 
     def __init__(self, policy: Policy, critic: nn.Module | None, b: Batch) -> None:
         self.policy, self.critic, self.b = policy, critic, b
-        self.flat = b.mask.dim() == 1
-
-    def _ours(self, x: Tensor) -> Tensor:
-        return x if self.flat else x[self.b.mask]
-
-    def _back(self, x: Tensor) -> Tensor:
-        if self.flat:
-            return x
-        return torch.zeros(self.b.mask.shape, dtype=x.dtype, device=x.device).masked_scatter(self.b.mask, x)
 
     @cached_property
     def _features(self) -> Tensor:
-        return self.policy.trunk(self._ours(self.b.obs))
+        return self.policy.trunk(self.b.ours(self.b.obs))
 
     @cached_property
     def params(self) -> Tensor:
@@ -44,28 +34,28 @@ class Now:
     @cached_property
     def log_pi(self) -> Tensor:
         """log pi(a|s) of the actions taken."""
-        return self._back(self.policy.head.log_prob(self.params, self._ours(self.b.action)))
+        return self.b.back(self.policy.head.log_prob(self.params, self.b.ours(self.b.action)))
 
     @cached_property
     def entropy(self) -> Tensor:
         """H(pi(.|s))."""
-        return self._back(self.policy.head.entropy(self.params, self._ours(self.b.action)))
+        return self.b.back(self.policy.head.entropy(self.params, self.b.ours(self.b.action)))
 
     @cached_property
     def kl_old(self) -> Tensor:
         """KL(pi_old || pi), exact, from the parameters that drew the actions."""
-        return self._back(self.policy.head.kl(self._ours(self.b.params), self.params))
+        return self.b.back(self.policy.head.kl(self.b.ours(self.b.params), self.params))
 
     @cached_property
     def kl_new(self) -> Tensor:
         """KL(pi || pi_old), exact: the other direction."""
-        return self._back(self.policy.head.kl(self.params, self._ours(self.b.params)))
+        return self.b.back(self.policy.head.kl(self.params, self.b.ours(self.b.params)))
 
     @cached_property
     def value(self) -> Tensor:
         """V(s), or Q(s, a) with a Q critic."""
         assert self.critic is not None
-        return self._back(self.critic(self._features, self._ours(self.b.action)))
+        return self.b.back(self.critic(self._features, self.b.ours(self.b.action)))
 
 
 class Surrogate:
@@ -118,7 +108,7 @@ class Divergence:
         named = dict(self.policy.named_parameters())
         tangents = dict(zip(named, v, strict=True))
         for part, weight in self.rows.parts(mini, average.weights("per_action", mini.mask)):
-            obs, ours = (part.obs, weight) if part.mask.dim() == 1 else (part.obs[part.mask], weight[part.mask])
+            obs, ours = part.ours(part.obs), part.ours(weight)
             params, moved = jvp(lambda p, obs=obs: functional_call(self.policy, p, (obs,)), (named,), (tangents,))  # type: ignore[misc]
             pull = ours[:, None].to(params.dtype) * self.policy.head.fisher(params, moved)
             grads = torch.autograd.grad(params, list(named.values()), pull.detach(), materialize_grads=True)
@@ -143,4 +133,4 @@ def row_scores(policy: Policy, b: Batch, weight: Tensor) -> Tensor:
 def reference_log_prob(reference: Policy, policy: Policy, b: Batch) -> Tensor:
     """log pi_ref(a|s) of a batch [..., T] with at least one leading axis; each policy has a normaliser of its own."""
     raw = b.obs if policy.normaliser is None else policy.normaliser.inverse(b.obs)
-    return on_actions(b.with_(obs=reference.normalise(raw)), reference.log_prob)
+    return b.back(reference.log_prob(reference.normalise(b.ours(raw)), b.ours(b.action)))
