@@ -18,9 +18,11 @@ class Between:
     open_low: bool = False
 
     def __contains__(self, x: float) -> bool:
-        return (self.low < x if self.open_low else self.low <= x) and x <= self.high and x != float("inf")
+        return (self.low < x if self.open_low else self.low <= x) and x <= self.high and abs(x) != float("inf")
 
     def __str__(self) -> str:
+        if self.low == -float("inf"):
+            return "that is finite"
         if self.high != float("inf"):
             return f"from {self.low:g} to {self.high:g}"
         return f"greater than {self.low:g}" if self.open_low else f"{self.low:g} or more"
@@ -29,6 +31,7 @@ class Between:
 Fraction = Annotated[float, Between(0, 1)]
 Positive = Annotated[float, Between(0, open_low=True)]
 NonNegative = Annotated[float, Between(0)]
+Finite = Annotated[float, Between(-float("inf"))]
 Count = Annotated[int, Between(1)]
 Several = Annotated[int, Between(2)]
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from logpi.errors import LogpiError
 from logpi.loop import Parts, Record, loop
-from logpi.page import Between, Count, page
+from logpi.page import Between, Count, Finite, page
 from logpi.run import checkpoint
 from logpi.run.display import Display
 from logpi.run.folder import RunFolder
@@ -26,7 +26,7 @@ from logpi.run.setup import Settings, assemble
 class Options:
     """What is done beside training."""
 
-    until: float | None = None  # stop once the last 100 episodes average this return
+    until: Finite | None = None  # stop once the last 100 episodes average this return
     out: str = "runs"  # where run folders go
     save_every: Count = 50_000  # steps between checkpoints
     evaluate: Annotated[int, Between(0)] = 100  # episodes of the saved policy at the end, in a new process; 0: none
