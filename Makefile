@@ -6,7 +6,7 @@ BIN := .venv/bin
 
 # train PPO on CartPole-v1 until solved, then play 100 fresh episodes from the saved checkpoint in a new process
 run: .venv/installed
-	$(BIN)/logpi train ppo --env CartPole-v1 --until 475
+	$(BIN)/logpi train ppo --env CartPole-v1 --until 475 --steps 200000
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
