@@ -207,3 +207,8 @@ def test_credit_of_a_wrong_shape_is_told(files: Path) -> None:
     (files / "mine.py").write_text(PAGE.replace("b.mask), None", "b.mask).sum(-1), None"))
     with pytest.raises(logpi.LogpiError, match=r"MyMethod.psi returned a psi of shape \(8,\): it must be \(8, "):
         next(logpi.learn("./mine.py:MyMethod"))
+
+
+def test_a_path_that_is_no_python_file_is_told_in_words_of_ours() -> None:
+    with pytest.raises(logpi.LogpiError, match=r"^\./README\.md:X does not name a Python file"):
+        paths.load_object("./README.md:X")

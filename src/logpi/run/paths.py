@@ -28,6 +28,10 @@ def load_object(text: str) -> Any:
         module = importlib.util.module_from_spec(spec)
         sys.modules[name_in_modules] = module  # dataclasses and inspect look there
         spec.loader.exec_module(module)
+    elif "/" in where or where.startswith("."):
+        raise LogpiError(
+            f"{text} does not name a Python file: an import path is ./file.py:Name or package.module:Name."
+        )
     else:
         try:
             module = importlib.import_module(where)
