@@ -1,7 +1,7 @@
 """rollout -> psi -> objective -> step, over and over: the only loop in the library."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,8 +19,6 @@ from logpi.errors import LogpiError
 from logpi.now import Divergence, Now, Surrogate, reference_log_prob, row_scores
 from logpi.page import option
 from logpi.policy import Policy
-
-Collect = Callable[[Policy, nn.Module | None], Batch]
 
 
 @dataclass

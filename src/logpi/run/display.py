@@ -27,7 +27,6 @@ class Display:
         self.title, self.horizon, self.quiet, self.every = title, horizon, quiet, every
         self.console = Console(highlight=False)
         self.began = self.said = time.perf_counter()
-        self.first_steps: int | None = None
         fancy = self.console.is_terminal and not quiet
         self.live = Live(console=self.console, refresh_per_second=8, transient=True) if fancy else None
 
