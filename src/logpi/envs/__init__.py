@@ -15,7 +15,7 @@ from logpi.errors import LogpiError, nearest
 
 __all__ = ["NATIVE", "Backend", "Environments", "Step", "make"]
 
-Backend = Literal["auto", "native", "vector", "sync"]
+Backend = Literal["auto", "native", "vector", "sync", "async"]
 NATIVE: dict[str, Callable[..., Any]] = {"CartPole-v1": CartPole} | TABULAR
 EXTRAS = {"mujoco": "mujoco", "box2d": "box2d", "Box2D": "box2d", "ale": "atari", "swig": "box2d"}
 

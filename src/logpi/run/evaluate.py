@@ -16,6 +16,7 @@ from logpi.policy import Policy
 from logpi.rollout.control import LONGEST, never_ends
 from logpi.run.checkpoint import newest
 from logpi.run.folder import finite, safe
+from logpi.run.paths import is_path, load_object
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,15 @@ def evaluate(
     raise LogpiError(never_ends(LONGEST))
 
 
-def environment_of(run: Path) -> str:
-    """The environment a run was trained on, from its config.toml."""
+def environment_of(run: Path, env: str | None = None) -> tuple[str, Any]:
+    """(name, what `envs.make` takes) of `env`, or of the one a run was trained on, from its config.toml."""
+    name = env or _trained_on(run)
+    if is_path(name) and env is None:
+        raise LogpiError(f"This run used an environment of yours ({name}): pass it again, --env {name}.")
+    return name, load_object(name) if is_path(name) else name
+
+
+def _trained_on(run: Path) -> str:
     for folder in (run, run.parent.parent):
         if (folder / "config.toml").is_file():
             try:

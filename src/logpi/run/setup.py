@@ -15,7 +15,7 @@ from logpi.errors import LogpiError, nearest
 from logpi.loop import Parts, Record, loop
 from logpi.methods import METHODS
 from logpi.now import joint_coef
-from logpi.page import Between, Count, check, option, page
+from logpi.page import Between, Count, Positive, check, option, page
 from logpi.policy import Policy, build_policy
 from logpi.rollout.control import Control
 from logpi.run.load import load
@@ -29,7 +29,10 @@ class Settings:
     env: str = "CartPole-v1"  # a Gymnasium id, a native one, or ./file.py:MyEnv
     steps: Count = 100_000  # actions to take in all
     seed: Annotated[int, Between(0, 2**63 - 1)] = 0  # of networks, environments and sampling
-    backend: envs.Backend = "auto"  # what steps the environments
+    backend: envs.Backend = "auto"  # what steps the environments; async: processes, for slow ones
+    workers: Count | None = None  # processes of --backend async; else one for each core
+    step_timeout: Positive = 60.0  # seconds after which a worker's step is given up
+    on_failure: Literal["fail", "restart"] = "fail"  # of an environment in a worker
     head: Literal["gaussian", "squashed", "beta"] = "gaussian"  # density on a Box
     hidden: tuple[Count, ...] = (64, 64)  # widths of the hidden layers
     network: str | None = None  # ./file.py:build, build(inputs, outputs) -> module

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from rich.console import Console
 
@@ -24,12 +24,19 @@ from logpi.run.setup import Settings, assemble
 
 @page
 class Options:
-    """What is done beside training."""
+    """What is done beside training; none of it changes a number that is learnt."""
 
     until: Finite | None = None  # stop once the last 100 episodes average this return
     out: str = "runs"  # where run folders go
-    save_every: Count = 50_000  # steps between checkpoints
+    recipe: str = "auto"  # tuned settings by method and environment; none: the page's own values
+    config: str | None = None  # my.toml with [method], [run], [train]; flags win over it
+    init: str | None = None  # run whose weights this one starts from
+    seeds: Count = 1  # runs, of as many seeds from --seed on
+    save_every: Count = 50_000  # steps between checkpoints; slow iterations save more often
+    keep: Count = 3  # newest checkpoints to keep, beside the best
+    eval_every: Annotated[int, Between(0)] = 0  # steps between evaluations of 10 episodes; 0: none
     evaluate: Annotated[int, Between(0)] = 100  # episodes of the saved policy at the end, in a new process; 0: none
+    track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()  # views of metrics.jsonl, as it grows
     plot: bool = True  # learning-curve.png in the run folder
     quiet: bool = False  # no display
 

@@ -1,0 +1,40 @@
+"""logpi eval RUN [RUN ...]"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from logpi.errors import LogpiError
+from logpi.run import evaluate as room
+from logpi.run.flags import parse
+from logpi.run.load import load
+
+
+@dataclass
+class Eval:
+    """Fresh episodes with saved policies: deterministic actions, and sampled ones beside them."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]  # run folders, or checkpoints/step-* of them
+    episodes: int = 100  # of each kind
+    env: str | None = None  # another environment; else the run's own
+    network: str | None = None  # ./file.py:build, where the run used one of yours
+    seed: int = 10_000  # of the environments' starts
+
+
+def main(args: list[str]) -> None:
+    given = parse(Eval, args, "logpi eval")
+    if given.episodes < 1:
+        raise LogpiError(f"--episodes is {given.episodes}: allowed is a whole number 1 or more.")
+    if not given.runs:
+        raise LogpiError("logpi eval needs at least one run folder.")
+    for run in given.runs:
+        policy = load(run, given.network)
+        env, construct = room.environment_of(run, given.env)
+        kinds = [room.evaluate(policy, construct, given.episodes, d, given.seed) for d in (True, False)]
+        file = room.write(run, env, given.seed, kinds)
+        if len(given.runs) > 1:
+            print(run)
+        for kind in kinds:
+            print(kind)
+        print(f"written to {file}")

@@ -1,0 +1,50 @@
+"""Flags: tyro on a record, its complaints made one sentence."""
+
+import contextlib
+import dataclasses
+import io
+import re
+import typing
+from typing import Any
+
+from logpi.errors import LogpiError, nearest
+
+
+def parse(kind: Any, args: list[str], prog: str, description: str = "") -> Any:
+    """tyro on a dataclass, its complaints made one sentence."""
+    import tyro
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            found, unknown = tyro.cli(kind, args=args, prog=prog, description=description, return_unknown_args=True)
+    except SystemExit as end:
+        if end.code:
+            raise LogpiError(_sentence(said.getvalue(), prog)) from end
+        raise
+    if unknown:
+        flags = [w for line in _flags(kind) for w in line]
+        first = next((u for u in unknown if u.startswith("--")), unknown[0])
+        raise LogpiError(f"{prog} has no flag {first}.{nearest(first.split('=')[0].replace('_', '-'), flags)}")
+    return found
+
+
+def _flags(kind: Any) -> list[list[str]]:
+    """Every flag of a record, of its nested records too."""
+    out = []
+    record = typing.get_args(kind)[0] if typing.get_origin(kind) is typing.Annotated else kind
+    for name, hint in typing.get_type_hints(record).items():
+        flag = name.replace("_", "-")
+        out.append([f"--{flag}", f"--no-{flag}"] if hint is bool else [f"--{flag}"])
+        if dataclasses.is_dataclass(hint):
+            out += _flags(hint)
+    return out
+
+
+def _sentence(box: str, prog: str) -> str:
+    """The heart of what tyro printed in a frame: under the title, above the help text."""
+    box = re.sub(r"^[|+]|[|+]$|-{3,}", " ", box, flags=re.MULTILINE)  # frames of ASCII, where there is no UTF-8
+    lines = [line.strip("│╭╮╰╯─ ") for line in box.strip().splitlines()[1:]]
+    body = re.split(r"Argument helptext|For full helptext", " ".join(line for line in lines if line))[0]
+    body = re.sub(r"^Error parsing (method|run|options): (\w+)", lambda m: f"--{m[2].replace('_', '-')}", body).strip()
+    return f"{body.rstrip('.')}. See {prog} --help."
