@@ -31,10 +31,12 @@ _NAMES = {
     "METHODS": "logpi.methods",
     "learn": "logpi.run.setup",
     "load": "logpi.run.load",
+    "recipe": "logpi.run.recipes",
+    "resume": "logpi.run.resume",
     "Batch": "logpi.batch",
     "LogpiError": "logpi.errors",
 }
-__all__ = ["METHODS", "Batch", "LogpiError", "average", "kl", "learn", "load", "objective", "psi", "step"]
+__all__ = ["METHODS", "Batch", "LogpiError", "average", "kl", "learn", "load", "objective", "psi", "recipe", "resume", "step"]
 
 
 def __dir__() -> list[str]:

@@ -2,9 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+from logpi.errors import LogpiError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -129,8 +134,10 @@ class Rows:
     """What an optimiser steps through: single steps, or whole rows where the average or a memory needs them.
 
     `generator` shuffles; `micro` bounds how many rows go through the network at once (None: all), which
-    changes memory, never the gradient.
+    changes memory, never the gradient; it is halved where memory gives out.
     """
+
+    most_halvings = 5
 
     def __init__(self, batch: Batch, generator: torch.Generator, whole: bool = False, micro: int | None = None) -> None:
         lead = batch.mask.dim() - 1
@@ -139,7 +146,7 @@ class Rows:
         else:
             steps = batch.with_(start=None, scores=None).map(lambda x: x.flatten(0, lead))
             self.batch = steps if bool(steps.mask.all()) else steps[steps.mask.nonzero()[:, 0]]
-        self.generator, self.micro = generator, micro
+        self.generator, self.micro, self.halvings = generator, micro, 0
 
     def __len__(self) -> int:
         return len(self.batch)
@@ -161,3 +168,24 @@ class Rows:
         for at in range(0, len(mini), size):
             here = slice(at, at + size)
             yield mini if size >= len(mini) else mini[here], weight[here]
+
+    def in_memory(self, mini: Batch, run: Callable[[Batch], T]) -> T:
+        """run(mini), a pass over its micro-batches; from the start, with half as many rows, when memory gives out."""
+        while True:
+            try:
+                return run(mini)
+            except (MemoryError, RuntimeError) as wrong:
+                size = min(self.micro or len(mini), len(mini))
+                if not out_of_memory(wrong):
+                    raise
+                if size == 1 or self.halvings == self.most_halvings:
+                    noun = "1 row" if size == 1 else f"{size} rows"
+                    cure = "use a smaller --micro or --hidden, or fewer environments"
+                    raise LogpiError(f"The memory does not hold {noun} at once: {cure}.") from wrong
+            self.micro, self.halvings = size // 2, self.halvings + 1  # here nothing holds the failed pass any more
+
+
+def out_of_memory(wrong: Exception) -> bool:
+    """Python's, an accelerator's, or that of torch's allocator on the CPU, which has no class of its own."""
+    words = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
+    return isinstance(wrong, MemoryError | torch.OutOfMemoryError) or any(w in str(wrong) for w in words)

@@ -48,7 +48,7 @@ class V(nn.Module):
     def evaluate(
         self, policy: Policy, obs: Tensor, action: Tensor | None, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        return {"value": self(policy.trunk(obs))}
+        return {"value": seen(obs, self(policy.trunk(obs)))}
 
 
 class DiscreteQ(nn.Module):
@@ -67,7 +67,8 @@ class DiscreteQ(nn.Module):
         features = policy.trunk(obs)
         every, params = self.network(features), policy.from_features(features)
         action = policy.head.sample(params, generator) if action is None else action
-        return {"value": (params.softmax(-1) * every).sum(-1), "q": every.gather(-1, action[..., None])[..., 0]}
+        q = every.gather(-1, action[..., None])[..., 0]
+        return {"value": seen(obs, (params.softmax(-1) * every).sum(-1)), "q": seen(obs, q)}
 
 
 class ContinuousQ(nn.Module):
@@ -90,7 +91,12 @@ class ContinuousQ(nn.Module):
         action = policy.head.sample(params, generator) if action is None else action
         fresh = policy.head.sample(params.expand(self.draws, *params.shape), generator)
         mean = self(features.expand(self.draws, *features.shape), fresh).mean(0)
-        return {"value": mean, "q": self(features, action)}
+        return {"value": seen(obs, mean), "q": seen(obs, self(features, action))}
+
+
+def seen(obs: Tensor, x: Tensor) -> Tensor:
+    """x, or the NaN or inf of its observation: a tanh would hide an inf."""
+    return torch.where(obs.isfinite().all(-1), x, obs.abs().amax(-1))
 
 
 def build_critic(

@@ -14,6 +14,21 @@ class LogpiError(ValueError):
         super().__init__(" ".join(sentence.split()))  # one line, whatever a space or a library said in it
 
 
+class EnvironmentFailed(LogpiError):  # noqa: N818
+    """An environment raised, returned what its spaces forbid, or took its process with it."""
+
+    def __init__(self, sentence: str, number: int, details: str = "") -> None:
+        super().__init__(sentence)
+        self.number = number  # which of the n environments
+        self.details = details  # its own traceback, where there is one
+
+
+def short(text: str, limit: int = 80) -> str:
+    """One line of at most `limit` characters that a terminal only prints, for a sentence."""
+    line = "".join(c for c in " ".join(text.split()) if c.isprintable())
+    return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """' Did you mean X?', or the list of what there is when nothing is near."""
     known = sorted(known)

@@ -19,14 +19,16 @@ from logpi.errors import LogpiError
 from logpi.now import Divergence, Now, Surrogate, reference_log_prob, row_scores
 from logpi.page import option
 from logpi.policy import Policy
+from logpi.trace import watched
 
 
 @dataclass
 class Parts:
     """All that a run is made of; what is not a setting is in a checkpoint.
 
-    `state` is the adaptive state: iteration, steps, horizon (steps of the whole run), progress (0 to 1), and what
-    pages keep there. `collect` has the environments, their normalisers and statistics, and its own generator.
+    `state` is the adaptive state: iteration, steps, horizon (steps of the whole run), progress (0 to 1), what
+    pages keep there, and `micro` once memory gave out. `collect` has the environments, their normalisers and
+    statistics, and its own generator.
     """
 
     method: Any
@@ -39,6 +41,7 @@ class Parts:
     generator: torch.Generator  # shuffles minibatches
     state: dict[str, Any]
     micro: int | None = None  # rows through the networks at once; None: all
+    config: dict[str, dict[str, Any]] = field(default_factory=dict)  # the page's fields and the settings, by section
 
 
 @dataclass(frozen=True)
@@ -84,26 +87,25 @@ def loop(parts: Parts) -> Iterator[Record]:
 def update(parts: Parts, batch: Batch) -> tuple[Batch, dict[str, Any]]:
     """One improvement of the policy, and of its critic if it has one, from one batch."""
     method, policy, state = parts.method, parts.policy, parts.state
-    check_finite(batch)
     if method.rows == "episodes":  # of the policy that drew the actions, whenever the page asks
         batch = batch.with_(scores=partial(row_scores, copy.deepcopy(policy), batch))
     if parts.reference is not None:
         batch = batch.with_(log_ref=reference_log_prob(parts.reference, policy, batch))
     batch = credited(method, batch, state)
-
-    rows = Rows(batch, parts.generator, whole=method.rows != "segments", micro=parts.micro)
-    surrogate = Surrogate(method, policy, parts.critic, rows, state)
-    kl = Divergence(policy, rows)
-    anneal(parts)
-    info = dict(method.step(surrogate, kl, rows, parts.optimizer) or {})
-    if parts.critic is not None and parts.critic_optimizer is not None:
-        how = critics.plan(method)
-        info |= critics.fit(parts.critic, policy, rows, parts.critic_optimizer, how)
-    info |= measure(parts, rows, surrogate)
-    info = read_once(info)
+    rows = Rows(batch, parts.generator, method.rows != "segments", state.get("micro", parts.micro))
+    surrogate, kl = Surrogate(method, policy, parts.critic, rows, state), Divergence(policy, rows)
+    with watched(parts, batch, rows):
+        anneal(parts)
+        info = dict(method.step(surrogate, kl, rows, parts.optimizer) or {})
+        if parts.critic is not None and parts.critic_optimizer is not None:
+            info |= critics.fit(parts.critic, policy, rows, parts.critic_optimizer, critics.plan(method))
+    info = read_once(info | rows.in_memory(rows.batch, lambda b: measure(parts, rows, surrogate)))
     check_first_ratio(info.get("first_ratio_error", 0.0), batch)
+    if rows.halvings:
+        state["micro"] = rows.micro
+        info["micro"] = float(state["micro"])
     if hasattr(method, "adapt"):
-        parts.state.update(method.adapt(state, info | {"batch": batch}))
+        state.update(method.adapt(state, info | {"batch": batch}))
     return batch, info
 
 
@@ -146,15 +148,6 @@ def measure(parts: Parts, rows: Rows, surrogate: Surrogate) -> dict[str, Tensor]
         target, error = rows.batch.target[rows.batch.mask], (rows.batch.target - said)[rows.batch.mask]
         info["explained_variance"] = 1 - error.var(correction=0) / target.var(correction=0).clamp(min=1e-12)
     return info
-
-
-def check_finite(batch: Batch) -> None:
-    """Stop before a NaN or an infinity reaches the parameters, and name where it came from."""
-    cures = {"obs": "look at the environment", "reward": "look at the environment", "params": "lower the learning rate"}
-    finite = torch.stack([getattr(batch, name)[batch.mask].isfinite().all() for name in cures])
-    if not bool(finite.all()):
-        name = next(name for name, good in zip(cures, finite.tolist(), strict=True) if not good)
-        raise LogpiError(f"The rollout's {name} holds NaN or inf: {cures[name]}.")
 
 
 def check_first_ratio(error: float, batch: Batch) -> None:

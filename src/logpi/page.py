@@ -2,6 +2,8 @@
 
 import dataclasses
 import numbers
+import sys
+import types
 import typing
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -18,7 +20,7 @@ class Between:
     open_low: bool = False
 
     def __contains__(self, x: float) -> bool:
-        return (self.low < x if self.open_low else self.low <= x) and x <= self.high and abs(x) != float("inf")
+        return (self.low < x if self.open_low else self.low <= x) and x <= self.high and abs(x) <= sys.float_info.max
 
     def __str__(self) -> str:
         if self.low == -float("inf"):
@@ -39,27 +41,67 @@ Several = Annotated[int, Between(2)]
 def check(record: Any) -> None:
     """Raise for the first field whose value its type does not allow."""
     for name, hint in typing.get_type_hints(type(record), include_extras=True).items():
-        value, origin = getattr(record, name), typing.get_origin(hint)
-        if origin is typing.Literal and value not in typing.get_args(hint):
-            raise LogpiError(f"{name} is {value!r}: allowed is {', '.join(map(str, typing.get_args(hint)))}.")
-        options = [hint] if origin is Annotated else typing.get_args(hint)
-        if value is None and type(None) in options:
-            continue
-        if hint is bool and not isinstance(value, bool):
-            raise LogpiError(f"{name} is {value!r}: allowed is True or False.")
-        if origin is tuple and not isinstance(value, tuple | list):
-            raise LogpiError(f"{name} is {value!r}: allowed is a list of numbers.")
-        for option in options:
-            if typing.get_origin(option) is Annotated:
-                for x in value if origin is tuple else [value]:
-                    _check_one(name, x, *typing.get_args(option)[:2])
+        _check(name, getattr(record, name), hint)
 
 
-def _check_one(name: str, value: Any, kind: type, allowed: Any) -> None:
-    number = isinstance(value, numbers.Integral) or (kind is float and isinstance(value, numbers.Real))
-    if isinstance(allowed, Between) and (isinstance(value, bool) or not number or value not in allowed):
-        noun = "a whole number" if kind is int else "a number"
-        raise LogpiError(f"{name} is {value}: allowed is {noun} {allowed}.")
+def _check(name: str, value: Any, hint: Any) -> None:
+    options = options_of(hint)
+    if any(_fits(value, option) for option in options):
+        return
+    for kind, x in _items(value, options[0]) or ():  # the one that is wrong, where there are several
+        _check(name, x, kind)
+    shown = str(value) if isinstance(value, numbers.Number) else repr(value)
+    shown = shown if len(shown) <= 80 else shown[:80] + "..."
+    raise LogpiError(f"{name} is {shown}: allowed is {' or '.join(_allowed(o) for o in options if o is not NONE)}.")
+
+
+NONE = type(None)
+PLAIN = {str: "a text", int: "a whole number", float: "a number", bool: "True or False"}
+
+
+def options_of(hint: Any) -> list[Any]:
+    """The alternatives of a type: X | None has two, any other is its own."""
+    return [*typing.get_args(hint)] if typing.get_origin(hint) in (typing.Union, types.UnionType) else [hint]
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether one alternative allows a value; types that no flag has allow everything."""
+    origin = typing.get_origin(kind)
+    if origin is Annotated:
+        base, *more = typing.get_args(kind)
+        return _fits(value, base) and all(value in x for x in more if isinstance(x, Between))
+    if origin is typing.Literal:
+        return any(value == x and type(value) is type(x) for x in typing.get_args(kind))
+    if kind in (int, float):
+        number = numbers.Integral if kind is int else numbers.Real
+        return isinstance(value, number) and not isinstance(value, bool)
+    if kind in (str, bool, NONE):
+        return isinstance(value, kind)
+    if origin is tuple:
+        items = _items(value, kind)
+        return items is not None and all(any(_fits(x, option) for option in options_of(of)) for of, x in items)
+    return True
+
+
+def _items(value: Any, kind: Any) -> list[tuple[Any, Any]] | None:
+    """(type, value) of each item, where a tuple is asked for and one of the right length is given."""
+    kinds = typing.get_args(kind)
+    if typing.get_origin(kind) is not tuple or not isinstance(value, tuple | list):
+        return None
+    kinds = kinds[:1] * len(value) if kinds[-1:] == (...,) else kinds
+    return [*zip(kinds, value, strict=True)] if len(kinds) == len(value) else None
+
+
+def _allowed(kind: Any) -> str:
+    """What a type allows, in words."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        return " ".join([_allowed(inner[0]), *(str(x) for x in inner[1:] if isinstance(x, Between))])
+    if origin is typing.Literal:
+        return ", ".join(map(str, inner))
+    if origin is tuple:
+        return f"a list, each {_allowed(inner[0])}" if inner[-1:] == (...,) else f"a list of {len(inner)}"
+    return PLAIN.get(kind, str(kind))
 
 
 # What a page's field means to the loop, and its value where the page has no such field.

@@ -1,6 +1,8 @@
 """Checkpoints appear whole or not at all, are verified to the byte, and are never written over."""
 
+import hashlib
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,10 @@ from logpi.loop import Parts, loop
 from logpi.methods import PPO
 from logpi.run import checkpoint
 from logpi.run import spaces as spaces_json
+from logpi.run.pack import pack, unpack
 from logpi.run.setup import Settings, assemble
 
-FILES = ["manifest.json", "policy.json", "policy.safetensors", "trainer.json", "trainer.safetensors"]
+FILES = ["config.toml", "manifest.json", "policy.json", "policy.safetensors", "trainer.json", "trainer.safetensors"]
 
 
 def build(inputs: int, outputs: int) -> nn.Module:
@@ -35,12 +38,41 @@ def parts(iterations: int = 1, network: Any = None, **settings: Any) -> Parts:
     return made
 
 
-def test_a_checkpoint_is_five_files_and_leaves_nothing_else(tmp_path: Path) -> None:
+def test_a_checkpoint_is_six_files_and_leaves_nothing_else(tmp_path: Path) -> None:
     saved = checkpoint.save(parts(2), tmp_path / "checkpoints")
     assert saved == tmp_path / "checkpoints" / "step-000000000032"
     assert sorted(f.name for f in saved.iterdir()) == FILES and list(saved.parent.iterdir()) == [saved]
     manifest = json.loads((saved / "manifest.json").read_text())
-    assert sorted(manifest["sha256"]) == FILES[1:]
+    assert sorted(manifest["files"]) == sorted({*FILES} - {"manifest.json"})
+    for name, said in manifest["files"].items():
+        data = (saved / name).read_bytes()
+        assert said == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    assert (manifest["step"], manifest["method"], manifest["environments"]) == (saved.name, "ppo", "continue")
+    assert (manifest["finite"], manifest["score"], manifest["log"]) == (True, None, None)
+
+
+def test_a_score_that_is_no_number_is_none(tmp_path: Path) -> None:
+    for i, (score, kept) in enumerate([(1.5, 1.5), (float("nan"), None), (float("inf"), None), (None, None)]):
+        saved = checkpoint.save(parts(), tmp_path / str(i), {"bytes": 3, "sha256": "x"}, score)
+        manifest = checkpoint.verify(saved)
+        assert (manifest["score"], manifest["log"]) == (kept, {"bytes": 3, "sha256": "x"})
+        assert checkpoint.best(saved.parent) == (saved if kept else None)
+
+
+def test_weights_that_are_no_numbers_are_told_in_the_manifest(tmp_path: Path) -> None:
+    made = parts()
+    with torch.no_grad():
+        next(made.policy.parameters()).view(-1)[0] = float("nan")
+    assert checkpoint.verify(checkpoint.save(made, tmp_path))["finite"] is False
+
+
+def test_settings_are_in_the_checkpoint_to_the_last_field(tmp_path: Path) -> None:
+    made = parts()
+    found = tomllib.loads((checkpoint.save(made, tmp_path) / "config.toml").read_text())
+    assert found["method"]["name"] == "ppo" and found["run"]["hidden"] == [4]
+    for section in ("method", "run"):
+        given = {k: list(v) if isinstance(v, tuple) else v for k, v in made.config[section].items() if v is not None}
+        assert found[section] == given
 
 
 def test_its_json_is_json(tmp_path: Path) -> None:
@@ -84,18 +116,24 @@ def test_a_damaged_file_is_named_and_nothing_is_loaded(name: str, where: str, tm
 def test_a_manifest_that_leaves_a_file_out_is_refused(tmp_path: Path) -> None:
     saved = checkpoint.save(parts(), tmp_path)
     manifest = json.loads((saved / "manifest.json").read_text())
-    del manifest["sha256"]["policy.safetensors"]
-    (saved / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(logpi.LogpiError):
-        logpi.load(saved)
+    del manifest["files"]["policy.safetensors"], manifest["sum"]
+    said = f"{saved / 'manifest.json'} is damaged (it is not what was written): use another checkpoint."
+    for text in (json.dumps(manifest).encode(), checkpoint.seal(manifest)):
+        (saved / "manifest.json").write_bytes(text)
+        with pytest.raises(logpi.LogpiError) as refused:
+            logpi.load(saved)
+        assert str(refused.value) == said
 
 
 def test_another_format_is_refused(tmp_path: Path) -> None:
     saved = checkpoint.save(parts(), tmp_path)
     manifest = json.loads((saved / "manifest.json").read_text())
     (saved / "manifest.json").write_text(json.dumps(manifest | {"format": 99}))
-    with pytest.raises(logpi.LogpiError, match="has format 99"):
+    with pytest.raises(logpi.LogpiError) as refused:
         logpi.load(saved)
+    assert str(refused.value) == (
+        f"The checkpoint {saved} has format 99, this logpi reads 2: use the version that wrote it."
+    )
 
 
 def test_an_existing_checkpoint_is_left_as_it_is(tmp_path: Path) -> None:
@@ -117,7 +155,7 @@ def test_a_write_that_breaks_off_leaves_no_checkpoint(tmp_path: Path, monkeypatc
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
         patch.setattr(checkpoint, "flush", full)
         checkpoint.save(made, tmp_path / "checkpoints")
-    assert checkpoint.newest(tmp_path) == good and [f.name for f in good.parent.glob("step-*")] == [good.name]
+    assert checkpoint.choose(tmp_path) == (good, []) and [f.name for f in good.parent.glob("step-*")] == [good.name]
     saved = checkpoint.save(made, tmp_path / "checkpoints")
     checkpoint.verify(saved)
     assert sorted(f.name for f in good.parent.iterdir()) == [saved.name, good.name]
@@ -128,9 +166,24 @@ def test_the_newest_is_the_one_with_most_steps(tmp_path: Path) -> None:
     for steps in (999_999_999, 5, 70_000):
         made.state["steps"] = steps
         saved.append(checkpoint.save(made, tmp_path / "checkpoints"))
-    assert checkpoint.newest(tmp_path) == saved[0] and checkpoint.newest(saved[1]) == saved[1]
-    with pytest.raises(logpi.LogpiError, match="has no checkpoint"):
-        checkpoint.newest(tmp_path / "nowhere")
+    assert checkpoint.choose(tmp_path) == (saved[0], []) and checkpoint.choose(saved[1]) == (saved[1], [])
+    with pytest.raises(logpi.LogpiError) as refused:
+        checkpoint.choose(tmp_path / "nowhere")
+    assert str(refused.value) == (
+        f"{tmp_path / 'nowhere'} has no checkpoint: it must be a run folder, or one of its checkpoints/step-*."
+    )
+
+
+def test_a_newer_one_that_does_not_fit_is_skipped_with_the_reason(tmp_path: Path) -> None:
+    made, saved = parts(0, steps=10**9), []
+    for steps in (5, 6, 7):
+        made.state["steps"] = steps
+        saved.append(checkpoint.save(made, tmp_path / "checkpoints"))
+    odd = lambda manifest: None if manifest["step"].endswith("5") else f"{manifest['step']} is not odd."
+    assert checkpoint.choose(tmp_path, odd) == (
+        saved[0],
+        [f"{saved[2].name} is not odd.", f"{saved[1].name} is not odd."],
+    )
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -139,21 +192,43 @@ def test_a_network_of_ones_own_is_asked_for(shared: bool, tmp_path: Path) -> Non
     saved, obs = checkpoint.save(made, tmp_path), np.ones((3, 4), np.float32)
     with pytest.raises(logpi.LogpiError, match=r"network of yours.*pass it again"):
         logpi.load(saved)
-    with pytest.raises(logpi.LogpiError, match="do not fit the network"):
+    first = "trunk.0.bias" if shared else "network.0.bias"
+    with pytest.raises(logpi.LogpiError) as refused:
         logpi.load(saved, network=wider)
+    assert str(refused.value) == (
+        f"The tensor {first} in {saved / 'policy.safetensors'} is [5] of float32, the network's is [6] of float32: "
+        "is it of another one?"
+    )
     assert np.array_equal(logpi.load(saved, network=build).act(obs), made.policy.act(obs))
 
 
-def test_what_is_packed_comes_back(tmp_path: Path) -> None:
+def test_what_is_packed_comes_back() -> None:
     x = {
-        "a": [1, 2.5, None, "x", True],
+        "a": [1, 2.5, None, "x", True, float("inf"), -float("inf"), b"\x00bytes", b""],
         3: {"b": torch.arange(3)},
         "deep": [{"c": torch.tensor(1.5, dtype=torch.float64)}],
+        "array": np.arange(6, dtype=np.uint64).reshape(2, 3),
+        "none of them": np.zeros((0, 2)),
     }
     tensors: dict[str, torch.Tensor] = {}
-    packed = json.loads(json.dumps(checkpoint.pack(x, tensors)))
-    back = checkpoint.unpack(packed, tensors)
+    packed = json.loads(json.dumps(pack(x, tensors), allow_nan=False))
+    back = unpack(packed, tensors)
     assert str(back) == str(x) and list(back) == list(x)
+    for name in ("array", "none of them"):
+        assert back[name].dtype == x[name].dtype and back[name].shape == x[name].shape
+    assert str(unpack(json.loads(json.dumps(pack(float("nan"), {}))), {})) == "nan"
+
+
+def test_what_no_checkpoint_keeps_is_named() -> None:
+    cases = {
+        "/a/b is a Thing, which no checkpoint keeps: give numbers or tensors.": {"a": {"b": type("Thing", (), {})()}},
+        "The state is a set, which no checkpoint keeps: give numbers or tensors.": {1, 2},
+        "/x/1 holds Python objects, which no checkpoint keeps: give numbers.": {"x": [0, np.array([{}, None])]},
+    }
+    for sentence, state in cases.items():
+        with pytest.raises(logpi.LogpiError) as refused:
+            pack(state, {})
+        assert str(refused.value) == sentence
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import torch
 
 import logpi
 from logpi.run import cli
+from logpi.run.lock import held
 
 QUICK = "--envs 2 --length 16 --steps 64 --hidden 8 --evaluate 0 --quiet --no-plot"
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200", "PYTHONIOENCODING": "utf-8"}
@@ -64,7 +65,7 @@ def test_help_is_there_at_once_and_imports_nothing_heavy() -> None:
 
 MISTAKES = {
     "trian ppo": "Did you mean train?",
-    "--verson": "There is: eval, methods, plot, show, train.",
+    "--verson": "There is: compare, completion, eval, methods, play, plot, resume, runs, show, track, train.",
     "train pppo": "Did you mean ppo?",
     "train PPO": "Did you mean ppo?",
     "train --steps 3": "The method comes first",
@@ -198,9 +199,9 @@ def test_training_leaves_a_run_folder_that_tells_everything(call: Any) -> None:
     assert [row["steps"] for row in rows] == [32, 64] and {"kl", "entropy", "return", "episodes", "seconds"} <= rows[
         0
     ].keys()
-    assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["step-000000000032", "step-000000000064"]
+    assert sorted(p.name for p in (run / "checkpoints").iterdir()) == [f"step-{n:012d}" for n in (0, 32, 64)]
     assert (run / "learning-curve.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-    assert strict((run / "status.json").read_text())["state"] == "finished" and not (run / "lock").exists()
+    assert strict((run / "status.json").read_text())["state"] == "finished" and not held(run)
 
 
 def test_a_run_without_a_finished_episode_has_no_return_but_valid_json(call: Any) -> None:
@@ -240,8 +241,11 @@ def test_what_cannot_be_evaluated_is_told_in_one_sentence(call: Any) -> None:
     assert code == 2 and "config.toml" in err and err.count("\n") == 1
     damaged = run / "checkpoints" / "step-000000000064" / "policy.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
-    code, _, err = call(f"eval {run} --env CartPole-v1")
+    code, _, err = call(f"eval {damaged.parent} --env CartPole-v1")
     assert code == 2 and "policy.safetensors is missing or damaged" in err and err.count("\n") == 1
+    told = command(f"eval {run} --env CartPole-v1 --episodes 1")
+    assert told.returncode == 0 and told.stderr.startswith("logpi: Skipped: ") and told.stderr.count("\n") == 1
+    assert "step-000000000000" in max(f.name for f in (run / "eval").iterdir())
 
 
 def test_a_target_return_ends_the_run_early(call: Any) -> None:
@@ -274,9 +278,9 @@ def test_ctrl_c_saves_and_leaves_in_peace(tmp_path: Path) -> None:
     done = command(
         "train ./stops.py:Stops --envs 2 --length 16 --steps 1000000 --hidden 8 --evaluate 0 --quiet", tmp_path
     )
-    assert (done.returncode, done.stderr) == (0, "") and "stopped" in done.stdout
+    assert (done.returncode, done.stdout) == (130, "") and "stopped; all up to step-000000000096 is saved" in done.stderr
     (run,) = (tmp_path / "runs").glob("CartPole-v1/stops/*")
-    assert strict((run / "status.json").read_text())["state"] == "stopped" and not (run / "lock").exists()
-    assert [p.name for p in (run / "checkpoints").iterdir()] == ["step-000000000096"]
+    assert strict((run / "status.json").read_text())["state"] == "stopped" and not held(run)
+    assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["step-000000000000", "step-000000000096"]
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 3
     logpi.load(run)

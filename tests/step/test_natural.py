@@ -10,6 +10,7 @@ from made import HEADS, batch_for, case, parts_for, policy_for, rows_for
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from logpi.finite import NotFinite
 from logpi.loop import credited, update
 from logpi.methods import NPG, TRPO
 from logpi.now import Divergence, Surrogate
@@ -203,9 +204,13 @@ class Made:
 REFUSED = {
     "falls": lambda d: d.sum() - 1e8 * d.square().sum(),
     "nan": lambda d: d.sum() + 0 * (1e-30 - d.square().sum()).log(),
-    "nan gradient": lambda d: d.sum() * float("nan"),
-    "infinite gradient": lambda d: d.sum() * float("inf"),
+    "inf": lambda d: d.sum() + (float("inf") if d.any() else 0.0),
     "equal": lambda d: d.sum() - d.sum(),
+}
+UNKNOWN = {
+    "NaN in surrogate: look at the page's objective.": lambda d: d.sum() + float("nan"),
+    "inf in surrogate: look at the page's objective.": lambda d: d.sum() + float("inf"),
+    "NaN in gradient: lower the learning rate.": lambda d: d.square().sum().sqrt() + d.sum(),
 }
 
 
@@ -216,6 +221,17 @@ def test_a_refused_step_leaves_every_parameter_bit_for_bit(why):
     info = trust_region_step(Made(list(policy.parameters()), REFUSED[why]), kl, rows, optimizer, 0.01)
     assert all(torch.equal(p, q) for p, q in zip(policy.parameters(), kept.parameters(), strict=True))
     assert float(info["accepted"]) == float(info["step_norm"]) == float(info["gain"]) == 0.0
+
+
+@pytest.mark.parametrize("sentence", UNKNOWN)
+@pytest.mark.parametrize("step", [natural_step, trust_region_step])
+def test_a_surrogate_or_a_gradient_that_is_not_finite_is_no_step_but_an_error(step, sentence):
+    policy, _, kl, rows, optimizer = closures(TRPO())
+    kept = copy.deepcopy(policy)
+    with pytest.raises(NotFinite) as told:
+        step(Made(list(policy.parameters()), UNKNOWN[sentence]), kl, rows, optimizer, 0.01)
+    assert str(told.value) == sentence
+    assert all(torch.equal(p, q) for p, q in zip(policy.parameters(), kept.parameters(), strict=True))
 
 
 def test_a_step_whose_kl_is_nan_is_refused():

@@ -1,6 +1,8 @@
 """Environments: a batch of them behind one contract, whatever steps them. `make` picks the fastest correct backend."""
 
+import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import gymnasium
@@ -11,7 +13,10 @@ from logpi.envs.base import Environments, Step
 from logpi.envs.cartpole import CartPole
 from logpi.envs.gym import Gymnasium
 from logpi.envs.tabular import TABULAR
-from logpi.errors import LogpiError, nearest
+from logpi.envs.workers import Workers
+from logpi.errors import LogpiError, nearest, short
+from logpi.workers.construct import Registered
+from logpi.workers.guard import Guard
 
 __all__ = ["NATIVE", "Backend", "Environments", "Step", "make"]
 
@@ -28,29 +33,41 @@ def make(
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
     seeded: bool = False,
+    workers: int | None = None,
+    step_timeout: float = 60.0,
+    on_failure: Literal["fail", "restart"] = "fail",
 ) -> Environments:
     """n environments of a Gymnasium id, of a native one, or of a constructor.
 
-    backend: 'native' steps tensors, 'vector' is the environment's own vector entry point, 'sync' a loop in this process;
-    'auto' takes the first there is, and 'seeded' leaves out what cannot start two environments from one seed.
+    backend: 'native' steps tensors, 'vector' is the environment's own vector entry point, 'sync' a loop in this process,
+    'async' slices of them in `workers` processes; 'auto' takes the first there is of native, vector and sync, and
+    'seeded' leaves out what cannot start two environments from one seed.
+    on_failure: async may 'restart' what broke, with new episodes; the others fail.
     """
+    if on_failure == "restart" and backend != "async":
+        raise LogpiError(f"--on-failure restart is for environments in processes: use --backend async, not {backend}.")
     if isinstance(env, str) and env in NATIVE and backend in ("auto", "native"):
         return NATIVE[env](n=n, device=device, dtype=dtype)
     if backend == "native":
         raise LogpiError(f"There is no native {env}: use --backend auto. Native are {', '.join(NATIVE)}.")
-    if not isinstance(env, str):
-        return Gymnasium(_sync(env, n, autoreset), "sync")
-    spec = _spec(env)
-    if backend == "vector" or (backend == "auto" and spec.vector_entry_point is not None and not seeded):
-        if spec.vector_entry_point is None:
-            raise LogpiError(f"{env} has no vector entry point of its own: use --backend auto.")
-        return Gymnasium(gymnasium.make_vec(env, n, vectorization_mode="vector_entry_point"), "vector")
-    return Gymnasium(_sync(lambda: gymnasium.make(env, disable_env_checker=True), n, autoreset), "sync")
+    construct: Callable[[], gymnasium.Env] = Registered(_spec(env)) if isinstance(env, str) else env
+    spec = construct.spec if isinstance(construct, Registered) else None
+    own = spec if spec is not None and spec.vector_entry_point is not None else None  # it steps itself
+    if backend == "vector" and own is None:
+        name = "A constructor" if spec is None else spec.id
+        raise LogpiError(f"{name} has no vector entry point of its own: use --backend auto.")
+    if own is not None and (backend == "vector" or (backend == "auto" and not seeded)):
+        return Gymnasium(gymnasium.make_vec(own, n, vectorization_mode="vector_entry_point"), "vector")
+    if backend == "async":
+        return Workers(construct, _constructed(lambda: Guard(construct, 0)), n, workers, step_timeout, on_failure)
+    each = [partial(Guard, construct, number) for number in range(n)]
+    return Gymnasium(_constructed(lambda: SyncVectorEnv(each, autoreset_mode=autoreset)), "sync")
 
 
-def _sync(construct: Callable[[], gymnasium.Env], n: int, autoreset: AutoresetMode) -> SyncVectorEnv:
+def _constructed(construct: Callable[[], Any]) -> Any:
+    """What it makes; a package that is not there, or a wrong argument, in one sentence."""
     try:
-        return SyncVectorEnv([construct] * n, autoreset_mode=autoreset)
+        return construct()
     except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as missing:
         extra = next((EXTRAS[word] for word in EXTRAS if word in str(missing)), None)
         cure = f'pip install "logpi[{extra}]"' if extra else "install what it names"
@@ -62,18 +79,18 @@ def _sync(construct: Callable[[], gymnasium.Env], n: int, autoreset: AutoresetMo
 
 
 def _spec(env: str) -> Any:
+    """The entry of an id; the module that an id may name is never imported here."""
+    module, _, name = env.rpartition(":")
+    if module and module not in sys.modules:
+        raise LogpiError(f"{short(repr(env))} names a module that is not imported: pass --import {short(module)}.")
     try:
-        return gymnasium.spec(env)
+        return gymnasium.spec(name)
     except gymnasium.error.NamespaceNotFound as unknown:
-        cure = 'pip install "logpi[atari]"' if env.startswith("ALE/") else "import the package that registers it"
-        raise LogpiError(f"There is no environment {env!r}, and none of its namespace: {cure}.") from unknown
+        cure = 'pip install "logpi[atari]"' if name.startswith("ALE/") else "import the package that registers it"
+        raise LogpiError(f"There is no environment {short(repr(env))}, and none of its namespace: {cure}.") from unknown
     except gymnasium.error.Error as unknown:
         known = [*gymnasium.registry, *NATIVE]
-        raise LogpiError(f"There is no environment {env!r}.{nearest(env, known)}") from unknown
-    except ModuleNotFoundError as missing:
-        raise LogpiError(
-            f"The environment {env!r} needs a module that is not installed: {_line(missing)}."
-        ) from missing
+        raise LogpiError(f"There is no environment {short(repr(env))}.{nearest(short(name), known)}") from unknown
 
 
 def _line(error: BaseException) -> str:

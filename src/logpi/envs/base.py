@@ -6,6 +6,8 @@ from typing import Any, NamedTuple, Protocol
 from gymnasium import spaces
 from torch import Tensor
 
+from logpi.errors import EnvironmentFailed
+
 
 class Step(NamedTuple):
     """What one step of n environments gave."""
@@ -16,6 +18,7 @@ class Step(NamedTuple):
     terminated: Tensor  # [n] bool
     truncated: Tensor  # [n] bool
     mask: Tensor | None = None  # [n] bool  False: a dummy step, the action was not taken; None: all were
+    broken: Tensor | None = None  # [n] bool  True: it failed in this step; obs starts an episode, final was seen last
 
 
 class Environments(Protocol):
@@ -25,6 +28,7 @@ class Environments(Protocol):
     backend: str
     observation_space: spaces.Space  # of one environment
     action_space: spaces.Space
+    failures: list[EnvironmentFailed]  # that were made good since the caller last emptied it
 
     def reset(self, seeds: Sequence[int] | None = None) -> Tensor:
         """Start every environment afresh; equal seeds give equal starts. None: go on drawing starts."""

@@ -10,6 +10,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from logpi.envs.base import Step
+from logpi.errors import EnvironmentFailed
 
 GRAVITY, MASS_POLE, MASS_TOTAL, HALF_LENGTH, FORCE, TAU = 9.8, 0.1, 1.1, 0.5, 10.0, 0.02
 X_LIMIT, THETA_LIMIT, STEP_LIMIT = 2.4, 12 * 2 * math.pi / 360, 500
@@ -41,6 +42,7 @@ class CartPole:
 
     def __init__(self, n: int, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
         self.n, self.device, self.dtype = n, device, dtype
+        self.failures: list[EnvironmentFailed] = []
         self.generator = torch.Generator(device)
         self.s, self.age = self._fresh(), torch.zeros(n, dtype=torch.long, device=device)
         self.ones = torch.ones(n, dtype=dtype, device=device)

@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from torch import Tensor
 
 from logpi.envs.base import Step
-from logpi.errors import LogpiError
+from logpi.errors import EnvironmentFailed, LogpiError
 
 
 class Gymnasium:
@@ -25,6 +25,7 @@ class Gymnasium:
         self.observation_space, self.action_space = env.single_observation_space, env.single_action_space
         self.mode = AutoresetMode(env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
         self.pending = np.zeros(self.n, dtype=bool)  # next-step: ended, so the next step is a dummy
+        self.failures: list[EnvironmentFailed] = []
 
     def reset(self, seeds: Sequence[int] | None = None) -> Tensor:
         self.pending = np.zeros(self.n, dtype=bool)
@@ -59,10 +60,20 @@ class Gymnasium:
         return Step(torch.as_tensor(obs), torch.as_tensor(final), torch.as_tensor(reward), *ends, mask)
 
     def state(self) -> dict[str, Any] | None:
-        return None
+        """Of every environment made by us (see `Guard.state`); a vector entry point has no way to tell."""
+        if not isinstance(self.env, SyncVectorEnv):
+            return None
+        states = [guard.state() for guard in self.env.envs]  # type: ignore[attr-defined]
+        return None if any(s is None for s in states) else {"envs": states, "pending": self.pending}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        raise LogpiError("A Gymnasium environment's state was not saved: its episodes start again.")
+        if not isinstance(self.env, SyncVectorEnv):
+            raise LogpiError("A vector environment's state was not saved: its episodes start again.")
+        for guard, found in zip(self.env.envs, state["envs"], strict=True):
+            guard.load_state(found)  # type: ignore[attr-defined]
+        self.pending = np.array(state["pending"])
+        self.env._env_obs = [guard.obs for guard in self.env.envs]  # type: ignore[attr-defined]
+        self.env._autoreset_envs = self.pending.copy()
 
     def close(self) -> None:
         self.env.close()

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from logpi.envs.base import Step
+from logpi.errors import EnvironmentFailed
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Tabular:
 
     def __init__(self, n: int, table: Table, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
         self.n, self.table, self.device, self.dtype = n, table, device, dtype
+        self.failures: list[EnvironmentFailed] = []
         self.observation_space = spaces.Box(0.0, 1.0, (len(table.start),))
         self.action_space = spaces.Discrete(table.R.shape[1])
         self.P_sum, self.R = table.P.cumsum(-1).to(device), table.R.to(device, dtype)

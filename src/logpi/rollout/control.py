@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from logpi import psi
 from logpi.batch import Batch
 from logpi.device import widest
-from logpi.envs import Environments
-from logpi.errors import LogpiError
+from logpi.envs import Environments, Step
+from logpi.errors import EnvironmentFailed, LogpiError
+from logpi.finite import CURES, NotFinite, kind
 from logpi.policy import Policy
 
 LONGEST = 100_000  # steps after which an episode that does not end is given up
@@ -27,10 +28,23 @@ class Steps(NamedTuple):
     truncated: Tensor
     mask: Tensor
     final: Tensor  # the observation before any reset
+    broken: Tensor  # the environment failed here: no reward, no end, and its next episode follows
 
 
 def never_ends(steps: int) -> str:
     return f"An episode has not ended after {steps} steps: wrap the environment in gymnasium.wrappers.TimeLimit."
+
+
+def without_broken(x: Steps) -> Steps:
+    """Whole episodes: what a row holds up to its last break goes, and the episode after it begins the row."""
+    slot = torch.arange(x.broken.shape[1], device=x.broken.device)
+    skip = torch.where(x.broken, slot + 1, 0).amax(1, keepdim=True)
+    order = (slot + skip) % len(slot)
+    mask = x.mask & (slot >= skip)
+    row = torch.arange(len(order), device=order.device)[:, None]
+    moved = Steps(*(part[row, order] for part in x._replace(mask=mask, broken=torch.zeros_like(mask))))
+    longest = int(moved.mask.sum(1).amax())
+    return Steps(*(part[:, :longest] for part in moved))
 
 
 class Control:
@@ -48,7 +62,7 @@ class Control:
     ) -> None:
         self.envs, self.rows, self.generator = envs, rows, generator
         self.length, self.group, self.gamma = length, group, gamma
-        self.version, self.finished = 0, 0
+        self.version, self.finished, self.broken = 0, 0, 0  # iterations; episodes that ended; that broke
         self.recent: deque[tuple[float, int]] = deque(maxlen=100)  # (return, length) of the last episodes
         self.obs = envs.reset(self._seeds(envs.n, torch.Generator().manual_seed(seed)))
         self.steps_before = torch.zeros(envs.n, dtype=torch.long)
@@ -66,8 +80,12 @@ class Control:
             self.obs = self.envs.reset(None if starts is None else [s for s in starts for _ in range(self.group)])
             self.steps_before.zero_(), self.return_before.zero_(), self.discounted.zero_()
         with torch.inference_mode():
-            steps = self._roll(policy)
-        batch = self._batch(policy, critic, Steps(*(torch.stack(x, 1) for x in zip(*steps, strict=True))))
+            each = self._roll(policy)
+        steps = Steps(*(torch.stack(x, 1) for x in zip(*each, strict=True)))
+        if bool(steps.broken.any()):
+            self.broken += int(steps.broken.sum())
+            steps = steps if self.rows == "segments" else without_broken(steps)
+        batch = self._batch(policy, critic, steps)
         self.version += 1
         return batch if self.rows != "groups" else batch.map(lambda x: x.unflatten(0, (-1, self.group)))
 
@@ -78,10 +96,12 @@ class Control:
         while len(steps) < self.length or whole:
             params = policy(policy.normalise(obs))
             action = policy.head.sample(params, self.generator)
-            step = self.envs.step(policy.head.to_env(action))
+            step = self._step(policy.head.to_env(action), steps, obs, params)
             ours = torch.ones_like(step.terminated) if ours is None else ours
             mask = ours if whole or step.mask is None else step.mask
-            steps.append(Steps(obs, action, params, step.reward, step.terminated, step.truncated, mask, step.final))
+            broken = torch.zeros_like(ours) if step.broken is None else step.broken & ours
+            ends = step.terminated, step.truncated
+            steps.append(Steps(obs, action, params, step.reward, *ends, mask, step.final, broken))
             obs = step.obs.to(like)
             if whole:
                 ours = ours & ~(step.terminated | step.truncated)
@@ -92,20 +112,35 @@ class Control:
         self.obs = obs.contiguous()  # as a checkpoint restores it: matrix products round by layout
         return steps
 
+    def _step(self, action: Tensor, before: list[Steps], obs: Tensor, params: Tensor) -> Step:
+        """One step of the environments; where one fails on a NaN of ours, the NaN is what is told."""
+        try:
+            return self.envs.step(action)
+        except EnvironmentFailed as failed:
+            n = failed.number
+            for t, (seen, said) in enumerate([*((x.obs, x.params) for x in before), (obs, params)]):
+                for what, x in (("obs", seen[n]), ("distribution parameter", said[n])):
+                    if not bool(x.isfinite().all()):
+                        where = {"environment": n, "step": t, "iteration": self.version + 1}
+                        raise NotFinite(what, kind(x), CURES[what], where) from failed
+            raise
+
     @torch.no_grad()
     def _batch(self, policy: Policy, critic: nn.Module | None, x: Steps) -> Batch:
         reward, final = x.reward.to(x.params), x.final.to(x.params)
         terminated, truncated, mask = (flag.to(x.params.device) for flag in (x.terminated, x.truncated, x.mask))
-        ended, start = (terminated | truncated) & mask, self.steps_before.clone().to(mask.device)
-        self._count(reward, ended, mask)
+        ended, broken = (terminated | truncated) & mask, x.broken.to(mask.device)
+        at_once = broken.any(1) & ~(mask & (broken.cumsum(1) == 0)).any(1)  # no action of ours stands before the break
+        start = self.steps_before.to(mask.device).masked_fill(at_once, 0)
+        self._count(reward, ended, mask, broken)
         if policy.normaliser is not None:
             self.unseen_obs = x.obs[mask]
         if policy.return_normaliser is not None:
-            self.unseen_returns = self._discounted_returns(reward, ended, mask)
+            self.unseen_returns = self._discounted_returns(reward, ended | broken, mask)
             reward = policy.return_normaliser(reward)
         log_pi = policy.head.log_prob(x.params, x.action)
         version = torch.full(mask.shape, self.version, device=mask.device)
-        ends = terminated & mask, truncated & mask
+        ends = terminated & mask, truncated & mask | broken  # a break cuts off the action before it, which bootstraps
         batch = Batch(policy.normalise(x.obs), x.action, log_pi, x.params, reward, *ends, mask, version, start)
         return batch if critic is None else self._look(policy, critic, batch, policy.normalise(final))
 
@@ -141,16 +176,18 @@ class Control:
                 normaliser.update(unseen)
         self.unseen_obs = self.unseen_returns = None
 
-    def _count(self, reward: Tensor, ended: Tensor, mask: Tensor) -> None:
-        """Returns and lengths of the episodes that ended, in the order in which they did."""
+    def _count(self, reward: Tensor, ended: Tensor, mask: Tensor, broken: Tensor) -> None:
+        """Returns and lengths of the episodes that ended, in the order in which they did; those that broke are left out."""
         total = torch.where(mask, reward, 0.0).cpu().double().cumsum(1) + self.return_before[:, None]
         taken = mask.cpu().long().cumsum(1) + self.steps_before[:, None]
-        ends = ended.cpu().nonzero()
+        ended = ended.cpu()
+        ends = (ended | broken.cpu()).nonzero()
         base, age, done = [0.0] * len(total), [0] * len(total), []
         for (row, t), so_far, steps in zip(
             ends.tolist(), total[*ends.T].tolist(), taken[*ends.T].tolist(), strict=True
         ):
-            done.append((t, row, so_far - base[row], steps - age[row]))
+            if ended[row, t]:
+                done.append((t, row, so_far - base[row], steps - age[row]))
             base[row], age[row] = so_far, steps
         self.recent.extend((ret, length) for _, _, ret, length in sorted(done))
         self.finished += len(done)
@@ -161,15 +198,16 @@ class Control:
         """Mean return and length of the last 100 episodes (NaN before the first ends), and how many there were."""
         n = len(self.recent)
         mean = [sum(x) / n for x in zip(*self.recent, strict=True)] if n else [float("nan")] * 2
-        return {"return": mean[0], "length": mean[1], "episodes": float(self.finished)}
+        found = {"return": mean[0], "length": mean[1], "episodes": float(self.finished)}
+        return found | {"broken_episodes": float(self.broken)} if self.broken else found
 
     def state(self) -> dict[str, Any]:
         """Everything but the generator and the policy; `envs` is None where an episode must be started again."""
-        names = ("obs", "steps_before", "return_before", "discounted", "version", "finished")
+        names = ("obs", "steps_before", "return_before", "discounted", "version", "finished", "broken")
         return {name: getattr(self, name) for name in names} | {"recent": list(self.recent), "envs": self.envs.state()}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.version, self.finished = state["version"], state["finished"]
+        self.version, self.finished, self.broken = state["version"], state["finished"], state.get("broken", 0)
         self.recent.extend((float(r), int(n)) for r, n in state["recent"])
         if state["envs"] is None:  # new episodes, not those that the seed began with
             self.obs = self.envs.reset(self._seeds(self.envs.n, self.generator))

@@ -1,47 +1,31 @@
 """Checkpoints: safetensors, JSON and a SHA-256 manifest in a folder that appears whole or not at all.
 
 policy.*: what `logpi.load` needs. trainer.*: everything else that a run is made of (critic, optimisers, adaptive
-state, generators, environments, statistics). Nothing is pickled.
+state, every generator, environments, statistics). config.toml: page and settings. Nothing is pickled, no folder is
+written twice, and older ones go only when the new one has been read back from the disk.
 """
 
-import hashlib
 import json
+import math
 import os
 import shutil
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import save as tensors_to_bytes
+from torch import Tensor, nn
 
 from logpi.errors import LogpiError
 from logpi.loop import Parts
+from logpi.run import chance, config
+from logpi.run.files import digest, flush, read_json
+from logpi.run.pack import pack, read_tensors, unpack
 from logpi.run.spaces import space_to_json
 
-FORMAT = 1
-
-
-def pack(x: Any, tensors: dict[str, Tensor], at: str = "") -> Any:
-    """x as JSON, its tensors moved to `tensors` under their path."""
-    if isinstance(x, Tensor):
-        tensors[at] = x.detach().cpu().contiguous().clone()
-        return {"tensor": at}
-    if isinstance(x, dict):
-        return {"dict": [[k, pack(v, tensors, f"{at}/{k}")] for k, v in x.items()]}
-    if isinstance(x, list | tuple):
-        return {"list": [pack(v, tensors, f"{at}/{i}") for i, v in enumerate(x)]}
-    return x
-
-
-def unpack(x: Any, tensors: dict[str, Tensor]) -> Any:
-    """The inverse of `pack`; tuples come back as lists."""
-    if not isinstance(x, dict):
-        return x
-    if "tensor" in x:
-        return tensors[x["tensor"]]
-    if "list" in x:
-        return [unpack(v, tensors) for v in x["list"]]
-    return {k: unpack(v, tensors) for k, v in x["dict"]}
+FORMAT = 2
+FILES = ("config.toml", "policy.json", "policy.safetensors", "trainer.json", "trainer.safetensors")
 
 
 def trainer_state(parts: Parts) -> dict[str, Any]:
@@ -53,91 +37,224 @@ def trainer_state(parts: Parts) -> dict[str, Any]:
         "critic_optimizer": None if parts.critic_optimizer is None else parts.critic_optimizer.state_dict(),
         "sampler": parts.collect.generator.get_state(),
         "shuffler": parts.generator.get_state(),
+        "global": chance.state(),
         "collect": parts.collect.state(),
         "state": parts.state,
     }
 
 
-def save(parts: Parts, folder: Path) -> Path:
-    """Write `folder`/step-N: a temporary folder, flushed to disk, renamed. An existing one is left as it is."""
+def save(parts: Parts, folder: Path, log: dict[str, Any] | None = None, score: float | None = None) -> Path:
+    """Write `folder`/step-N and read it back; an existing one is left as it is.
+
+    log: how far metrics.jsonl had come. score: what the best of several is chosen by.
+    """
     final = folder / f"step-{parts.state['steps']:012d}"
     if final.exists():
         return final
-    temporary = folder / f".{final.name}.{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    trainer, policy, tensors = trainer_state(parts), parts.policy.state_dict(), dict[str, Tensor]()
     spec = {k: space_to_json(v) if k in ("observations", "actions") else v for k, v in parts.policy.spec.items()}
     spec["dtype"] = str(next(parts.policy.parameters()).dtype).removeprefix("torch.")
-    tensors: dict[str, Tensor] = {}
-    trainer = pack(trainer_state(parts), tensors)
-    save_file(
-        {k: v.detach().cpu().contiguous().clone() for k, v in parts.policy.state_dict().items()},
-        temporary / "policy.safetensors",
-    )
-    save_file(tensors, temporary / "trainer.safetensors")
-    (temporary / "policy.json").write_text(json.dumps(spec))
-    (temporary / "trainer.json").write_text(json.dumps(trainer))
-    files = {f.name: digest(f) for f in sorted(temporary.iterdir())}
-    environments = "restart their episodes" if parts.collect.envs.state() is None else "continue"
-    manifest = {"format": FORMAT, "sha256": files, "environments": environments}
-    (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
-    for f in [*temporary.iterdir(), temporary]:
-        flush(f)
-    temporary.rename(final)
-    flush(folder)
+    packed = json.dumps(pack(trainer, tensors))
+    contents = {
+        "config.toml": config.dump(parts.config).encode(),
+        "policy.json": json.dumps(spec).encode(),
+        "policy.safetensors": tensors_to_bytes({k: v.detach().cpu().contiguous() for k, v in policy.items()}),
+        "trainer.json": packed.encode(),
+        "trainer.safetensors": tensors_to_bytes(tensors),
+    }
+    manifest = {
+        "format": FORMAT,
+        "step": final.name,
+        "method": parts.config["method"]["name"],
+        "environments": "continue" if trainer["collect"]["envs"] is not None else "restart their episodes",
+        "finite": all(bool(v.isfinite().all()) for v in policy.values() if v.is_floating_point()),
+        "score": score if score is not None and math.isfinite(score) else None,
+        "log": log,
+        "files": {name: {"bytes": len(data), "sha256": digest(data)} for name, data in contents.items()},
+    }
+    publish(contents | {"manifest.json": seal(manifest)}, final)
+    verify(final)
     return final
 
 
-def restore(parts: Parts, folder: Path) -> None:
-    """Bring freshly assembled parts of the same settings to where a checkpoint was saved."""
-    verify(folder)
-    state = unpack(json.loads((folder / "trainer.json").read_text()), load_file(folder / "trainer.safetensors"))
-    parts.policy.load_state_dict(load_file(folder / "policy.safetensors"))
-    for name in ("critic", "reference", "optimizer", "critic_optimizer"):
+def publish(contents: dict[str, bytes], final: Path) -> None:
+    """The folder with all its files, flushed to the disk under another name and then renamed; or no folder."""
+    temporary = final.with_name(f".{final.name}.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        for name, data in contents.items():
+            (temporary / name).write_bytes(data)
+            flush(temporary / name)
+        flush(temporary)
+        temporary.rename(final)
+        flush(final.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def seal(manifest: dict[str, Any]) -> bytes:
+    """The manifest's text, which ends with a sum of itself."""
+    body = json.dumps(manifest, indent=1)
+    return json.dumps(manifest | {"sum": digest(body.encode())}, indent=1).encode()
+
+
+def unseal(folder: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint, if it is the one that was written."""
+    file = folder / "manifest.json"
+    if not file.is_file():
+        raise LogpiError(f"The checkpoint {folder} has no manifest.json: use another checkpoint.")
+    manifest = read_json(file)
+    version = manifest.get("format") if isinstance(manifest, dict) else None
+    if isinstance(version, int) and version != FORMAT:
+        raise LogpiError(
+            f"The checkpoint {folder} has format {version}, this logpi reads {FORMAT}: use the version that wrote it."
+        )
+    body = {k: v for k, v in manifest.items() if k != "sum"} if isinstance(manifest, dict) else {}
+    if file.read_bytes() != seal(body) or body.get("step") != folder.name or {*body.get("files", ())} != {*FILES}:
+        raise LogpiError(f"{file} is damaged (it is not what was written): use another checkpoint.")
+    return body
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """The manifest, if every file of the checkpoint is to the byte the one that was written; else one sentence."""
+    if not folder.is_dir():
+        raise LogpiError(
+            f"{folder} is not a checkpoint: that is a folder step-*, and no other kind of file is ever read."
+        )
+    for file in sorted(folder.iterdir()):
+        if file.name not in {*FILES, "manifest.json"} or file.is_symlink() or not file.is_file():
+            raise LogpiError(f"{file} does not belong in a checkpoint: only its own files are ever read.")
+    manifest = unseal(folder)
+    for name, said in manifest["files"].items():
+        file = folder / name
+        if not file.is_file() or file.stat().st_size != said["bytes"] or digest(file.read_bytes()) != said["sha256"]:
+            raise LogpiError(
+                f"{file} is missing or damaged (its SHA-256 is not the manifest's): use another checkpoint."
+            )
+    return manifest
+
+
+def choose(run: Path, fits: Callable[[dict[str, Any]], str | None] = lambda _: None) -> tuple[Path, list[str]]:
+    """(the newest checkpoint of a run that is whole, why each newer one was skipped).
+
+    `run` may be a checkpoint itself. `fits` may give a reason against one that is whole.
+    """
+    if run.is_file() or run.name.startswith("step-") or (run / "manifest.json").is_file():
+        verify(run)
+        return run, []
+    skipped: list[str] = []
+    for folder in sorted((run / "checkpoints").glob("step-*"), reverse=True):
+        try:
+            reason = fits(verify(folder))
+        except LogpiError as wrong:
+            reason = str(wrong)
+        if reason is None:
+            return folder, skipped
+        skipped.append(reason)
+    if skipped:
+        raise LogpiError(f"{run} has no checkpoint that is whole: {skipped[0]}")
+    raise LogpiError(f"{run} has no checkpoint: it must be a run folder, or one of its checkpoints/step-*.")
+
+
+def standing(checkpoints: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """(folder, manifest) of every checkpoint whose manifest is whole, oldest first."""
+    found = []
+    for folder in sorted(checkpoints.glob("step-*")):
+        try:
+            found.append((folder, unseal(folder)))
+        except LogpiError:
+            continue
+    return found
+
+
+def best(checkpoints: Path) -> Path | None:
+    """The checkpoint of the highest score, the newest of equals."""
+    scored = [(m["score"], folder) for folder, m in standing(checkpoints) if m["score"] is not None]
+    return max(scored)[1] if scored else None
+
+
+def prune(checkpoints: Path, keep: int) -> None:
+    """Remove all but the newest `keep`, the best and the newest finite one. What is damaged is not touched."""
+    found = standing(checkpoints)
+    kept = {folder for folder, _ in found[-keep:]} | {best(checkpoints)}
+    kept |= set([folder for folder, manifest in found if manifest["finite"]][-1:])
+    for folder, _ in found:
+        if folder not in kept:
+            away = folder.with_name(f".old-{folder.name}.{os.getpid()}")
+            folder.rename(away)
+            shutil.rmtree(away)
+
+
+def sweep(checkpoints: Path) -> None:
+    """Remove what killed processes left half written or half removed. Only for who holds the run's lock."""
+    for pattern in (".step-*", ".old-*"):
+        for left in checkpoints.glob(pattern):
+            shutil.rmtree(left)
+
+
+def restore(parts: Parts, folder: Path) -> dict[str, Any]:
+    """Bring freshly assembled parts of the same settings to where a checkpoint was saved; its manifest."""
+    manifest = verify(folder)
+    must_agree(parts.config, config.read(folder / "config.toml"), folder)
+    state = unpack(read_json(folder / "trainer.json"), read_tensors(folder / "trainer.safetensors"))
+    fill(parts.policy, read_tensors(folder / "policy.safetensors"), folder / "policy.safetensors")
+    for name in ("critic", "reference"):
+        if state[name] is not None:
+            fill(getattr(parts, name), state[name], folder / "trainer.safetensors")
+    for name in ("optimizer", "critic_optimizer"):
         if state[name] is not None:
             getattr(parts, name).load_state_dict(state[name])
     parts.collect.generator.set_state(state["sampler"])
     parts.collect.load_state(state["collect"])
     parts.generator.set_state(state["shuffler"])
     parts.state.update(state["state"])
+    chance.load_state(state["global"])
+    return manifest
 
 
-def newest(run: Path) -> Path:
-    """The newest checkpoint of a run folder, or the folder itself where it is a checkpoint."""
-    if (run / "manifest.json").is_file():
-        return run
-    found = sorted((run / "checkpoints").glob("step-*"))
-    if not found:
-        raise LogpiError(f"{run} has no checkpoint: it must be a run folder, or one of its checkpoints/step-*.")
-    return found[-1]
+def must_agree(ours: dict[str, Any], saved: dict[str, Any], folder: Path) -> None:
+    """Settings are those of the checkpoint, but for the horizon and for the user's own code, which is given by path."""
+    ours = tomllib.loads(config.dump(ours))
+    for section in ("method", "run"):
+        for key in sorted({*ours[section], *saved[section]}):
+            here, there = (x[section].get(key) for x in (ours, saved))
+            by_path = isinstance(here, str) and isinstance(there, str) and ":" in here and ":" in there
+            if here != there and not by_path and (section, key) != ("run", "steps"):
+                raise LogpiError(
+                    f"{folder} was saved with {key} {there}, not {here}: "
+                    "to train on with other settings start a new run from its weights with --init."
+                )
 
 
-def verify(folder: Path) -> None:
-    """Raise unless every file of a checkpoint is the one its manifest names."""
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        files, version = dict(manifest["sha256"]), manifest["format"]
-    except (OSError, ValueError, KeyError, TypeError) as wrong:
-        raise LogpiError(f"The checkpoint {folder} has no readable manifest.json: use another checkpoint.") from wrong
-    if version != FORMAT:
-        raise LogpiError(
-            f"The checkpoint {folder} has format {version}, this logpi reads {FORMAT}: use the version that wrote it."
-        )
-    for name in ("policy.json", "policy.safetensors", "trainer.json", "trainer.safetensors"):
-        expected = files.get(name)
-        if not (folder / name).is_file() or digest(folder / name) != expected:
+def inherit(parts: Parts, run: Path) -> str:
+    """The weights, and the normalisers, of an older run for a new one; what was taken, in words."""
+    folder, skipped = choose(run)
+    fill(parts.policy, read_tensors(folder / "policy.safetensors"), folder / "policy.safetensors")
+    if parts.reference is not None and parts.config["run"]["reference"] is None:
+        parts.reference.load_state_dict(parts.policy.state_dict())
+    critic = unpack(read_json(folder / "trainer.json"), read_tensors(folder / "trainer.safetensors"))["critic"]
+    own = {} if parts.critic is None else parts.critic.state_dict()
+    same = critic is not None and {k: v.shape for k, v in critic.items()} == {k: v.shape for k, v in own.items()}
+    if parts.critic is not None and same:
+        fill(parts.critic, critic, folder / "trainer.safetensors")
+    return f"policy{' and critic' if same else ''} of {folder}{''.join(f' (skipped: {s})' for s in skipped)}"
+
+
+def fill(module: nn.Module, tensors: dict[str, Tensor], file: Path, nonfinite: bool = False) -> None:
+    """Load a module's tensors, all of them and no other; the first that does not fit is named."""
+    own = module.state_dict()
+    for name in sorted({*own, *tensors}):
+        if name not in tensors or name not in own:
             raise LogpiError(
-                f"{folder / name} is missing or damaged (its SHA-256 is not the manifest's): use another checkpoint."
+                f"{file} {'has no' if name in own else 'has a strange'} tensor {name}: is it of another network?"
             )
-
-
-def digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        there, here = tensors[name], own[name]
+        if there.shape != here.shape or there.is_floating_point() != here.is_floating_point():
+            kinds = [f"{list(x.shape)} of {str(x.dtype).removeprefix('torch.')}" for x in (there, here)]
+            raise LogpiError(
+                f"The tensor {name} in {file} is {kinds[0]}, the network's is {kinds[1]}: is it of another one?"
+            )
+        if not nonfinite and there.is_floating_point() and not bool(there.isfinite().all()):
+            raise LogpiError(f"The tensor {name} in {file} holds NaN or inf: use another checkpoint.")
+    module.load_state_dict(tensors)

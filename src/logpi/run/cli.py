@@ -1,6 +1,9 @@
 """The command `logpi`. Nothing heavy is imported before a command is known."""
 
+import os
+import signal
 import sys
+import warnings
 from importlib import import_module
 
 from logpi.errors import LogpiError, nearest
@@ -9,13 +12,20 @@ HELP = """\
 logpi: every policy-gradient method, in one tested definition
 
   logpi train METHOD [flags]     train on an environment; METHOD is a name or ./file.py:MyMethod
-  logpi eval RUN                 play fresh episodes with a saved policy
+  logpi resume RUN               go on with a run that was stopped, killed or has failed, bit for bit
+  logpi eval RUN [RUN ...]       play fresh episodes with a saved policy
+  logpi play RUN                 watch it: a window, or --video out.mp4
+  logpi runs [FOLDER]            the table of runs
   logpi plot RUN [RUN ...]       learning curves as PNG or SVG
+  logpi compare RUN RUN          what differs in settings and in results
+  logpi track RUN --to VIEW      TensorBoard, W&B or trackio from metrics.jsonl
   logpi methods                  the table of methods
   logpi show METHOD              a method's page, and the source of exactly the functions it calls
+  logpi completion SHELL         what bash, zsh or fish needs to complete all this
 
 logpi COMMAND --help tells the flags of a command (logpi train ppo --help: those of a method, too).
---debug anywhere shows a full traceback instead of one sentence. logpi --version
+Anywhere: --debug shows a full traceback instead of one sentence, --import MODULE imports a module that registers
+environments. logpi --version
 """
 
 
@@ -23,12 +33,18 @@ COMMANDS = ("train", "resume", "eval", "play", "runs", "plot", "compare", "track
 
 
 def main() -> None:
-    """Exit code 0: done. 2: something asked for cannot be done, in one sentence. 130: interrupted."""
+    """Exit code 0: done. 2: something asked for cannot be done, in one sentence. 130, 143: a signal."""
     args = sys.argv[1:]
     debug = "--debug" in args
     args = [a for a in args if a != "--debug"]
+    warnings.showwarning = _in_one_line
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, it takes child processes along
     try:
+        args = _imports(args)
         sys.exit(dispatch(args))
+    except BrokenPipeError:  # whoever read has seen enough: logpi runs | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(141)
     except (LogpiError, OSError) as wrong:
         if debug:
             raise
@@ -39,6 +55,26 @@ def main() -> None:
             raise
         print("logpi: interrupted; what was saved is in the run folder.", file=sys.stderr)
         sys.exit(130)
+
+
+def _in_one_line(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"logpi: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+def _imports(args: list[str]) -> list[str]:
+    """The arguments without --import MODULE; the modules, which register environments, are imported."""
+    rest: list[str] = []
+    words = iter(args)
+    for word in words:
+        name = next(words, "") if word == "--import" else word.removeprefix("--import=")
+        if word != "--import" and name == word:
+            rest.append(word)
+            continue
+        try:
+            import_module(name)
+        except (ImportError, ValueError) as missing:
+            raise LogpiError(f"--import {name}: {missing or 'it takes the name of a module'}.") from missing
+    return rest
 
 
 def dispatch(args: list[str]) -> int:

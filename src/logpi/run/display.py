@@ -17,14 +17,15 @@ SHOWN = {
     "entropy": "entropy",
     "explained_variance": "explained variance",
     "grad_norm": "gradient norm",
+    "eval_return": "return (evaluated)",
 }
 
 
 class Display:
     """Shows each record: steps per second, time left, return, KL, clip fraction, entropy, explained variance."""
 
-    def __init__(self, title: str, horizon: int, quiet: bool = False, every: float = 2.0) -> None:
-        self.title, self.horizon, self.quiet, self.every = title, horizon, quiet, every
+    def __init__(self, title: str, horizon: int, start: int = 0, quiet: bool = False, every: float = 2.0) -> None:
+        self.title, self.horizon, self.start, self.quiet, self.every = title, horizon, start, quiet, every
         self.console = Console(highlight=False)
         self.began = self.said = time.perf_counter()
         fancy = self.console.is_terminal and not quiet
@@ -34,16 +35,21 @@ class Display:
         if self.live is not None:
             self.live.start()
         elif not self.quiet:
-            self.console.print(self.title)
+            self.say(self.title)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.live is not None:
             self.live.stop()
 
+    def say(self, line: str) -> None:
+        """A line that stays, above the live table."""
+        if line and not self.quiet:
+            self.console.print(line, markup=False, soft_wrap=True)
+
     def show(self, record: Record) -> None:
         now = time.perf_counter()
-        speed = record.steps / max(now - self.began, 1e-9)
+        speed = (record.steps - self.start) / max(now - self.began, 1e-9)
         if self.live is not None:
             self.live.update(self._table(record, speed))
         elif not self.quiet and now - self.said >= self.every:

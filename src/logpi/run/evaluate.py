@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import statistics
+import subprocess
+import sys
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +16,9 @@ from logpi import envs
 from logpi.errors import LogpiError
 from logpi.policy import Policy
 from logpi.rollout.control import LONGEST, never_ends
-from logpi.run.checkpoint import newest
+from logpi.run.checkpoint import choose
 from logpi.run.folder import finite, safe
-from logpi.run.paths import is_path, load_object
+from logpi.run.paths import constructor, is_path
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def environment_of(run: Path, env: str | None = None) -> tuple[str, Any]:
     name = env or _trained_on(run)
     if is_path(name) and env is None:
         raise LogpiError(f"This run used an environment of yours ({name}): pass it again, --env {name}.")
-    return name, load_object(name) if is_path(name) else name
+    return name, constructor(name)
 
 
 def _trained_on(run: Path) -> str:
@@ -93,7 +95,7 @@ def _trained_on(run: Path) -> str:
 
 def write(run: Path, env: str, seed: int, kinds: list[Evaluation]) -> Path:
     """eval/<step>-<env>-<seed>-<episodes>.json in the run folder: every return, the seed, the mean and its interval."""
-    checkpoint = newest(run)
+    checkpoint, _ = choose(run)
     folder = checkpoint.parent.parent / "eval"
     folder.mkdir(exist_ok=True)
     file = folder / f"{checkpoint.name}-{safe(env)}-seed{seed}-{len(kinds[0].returns)}.json"
@@ -102,3 +104,17 @@ def write(run: Path, env: str, seed: int, kinds: list[Evaluation]) -> Path:
         json.dumps({"env": env, "checkpoint": checkpoint.name, "seed": seed, "evaluations": found}, indent=1) + "\n"
     )
     return file
+
+
+def in_new_process(run: Path, settings: Any, episodes: int) -> str:
+    """What `logpi eval` says of the saved checkpoint, in a process that has nothing but the folder."""
+    command = [sys.executable, "-m", "logpi", "eval", str(run), "--episodes", str(episodes)]
+    if settings.network:
+        command += ["--network", settings.network]
+    if is_path(settings.env):
+        command += ["--env", settings.env]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        return f"could not be evaluated: {done.stderr.strip()}"
+    *_, fixed, drawn, _ = done.stdout.splitlines()
+    return f"{episodes} fresh ones of the saved policy: {fixed.split(' over')[0]} (sampled: {drawn.split(' over')[0]})"

@@ -1,5 +1,6 @@
 """Flags: tyro on a record, its complaints made one sentence."""
 
+import argparse
 import contextlib
 import dataclasses
 import io
@@ -27,6 +28,18 @@ def parse(kind: Any, args: list[str], prog: str, description: str = "") -> Any:
         first = next((u for u in unknown if u.startswith("--")), unknown[0])
         raise LogpiError(f"{prog} has no flag {first}.{nearest(first.split('=')[0].replace('_', '-'), flags)}")
     return found
+
+
+def peek(args: list[str], names: tuple[str, ...]) -> dict[str, str]:
+    """The flags among these that were given, before the defaults of the others are known; mistakes are for `parse`."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in names:
+        parser.add_argument(f"--{name}")
+    try:
+        found, _ = parser.parse_known_args(args)
+    except argparse.ArgumentError:
+        return {}
+    return {name: value for name, value in vars(found).items() if value not in (None, "None")}
 
 
 def _flags(kind: Any) -> list[list[str]]:

@@ -1,11 +1,12 @@
 """The run folder: what was asked, with what versions, and what happened; metrics.jsonl is the log of record."""
 
-import dataclasses
+import hashlib
 import json
 import math
 import os
 import platform
 import shlex
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -15,15 +16,21 @@ from typing import Any
 
 from logpi import __version__
 from logpi.errors import LogpiError
-from logpi.loop import Record
+from logpi.run import config
+from logpi.run.files import write_whole
+from logpi.run.lock import Lock, held
+
+STATES = ("running", "finished", "solved", "stopped", "failed", "interrupted")
+RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{i}" for port in ("COM", "LPT") for i in range(1, 10))}
 
 
 class RunFolder:
-    """runs/<env>/<method>/<seed>-<time>/"""
+    """runs/<env>/<method>/<seed>-<time>/, held by this process from construction to `close`."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.metrics = path / "metrics.jsonl"
+        self.path, self.lock = path, Lock(path)
+        self.checkpoints = path / "checkpoints"
+        self.log = Log(path / "metrics.jsonl")
 
     @classmethod
     def create(cls, out: str, env: str, method: str, seed: int) -> "RunFolder":
@@ -33,67 +40,113 @@ class RunFolder:
             path = where / f"{seed}-{stamp}{extra}"
             try:
                 path.mkdir(parents=True)
+                return cls(path)
             except FileExistsError:
                 continue
-            except OSError as wrong:
+            except (OSError, ValueError) as wrong:
+                reason = wrong.strerror if isinstance(wrong, OSError) else wrong
                 raise LogpiError(
-                    f"The run folder {path} cannot be made ({wrong.strerror}): choose another with --out."
+                    f"The run folder {str(path)[:200]!r} cannot be made ({reason}): choose another with --out."
                 ) from wrong
-            (path / "lock").write_text(str(os.getpid()))
-            return cls(path)
         raise LogpiError(f"{where} already has a thousand runs of this second: choose another folder with --out.")
 
-    def describe(self, method: str, page: Any, settings: Any, options: Any, backend: str) -> None:
+    def describe(self, sections: dict[str, dict[str, Any]], backend: str) -> None:
         """config.toml, command.txt and versions.json."""
-        sections = {"method": {"name": method} | dataclasses.asdict(page), "run": dataclasses.asdict(settings)}
-        sections["train"] = dataclasses.asdict(options)
-        lines = [f"[{title}]\n" + "".join(_toml(k, v) for k, v in fields.items()) for title, fields in sections.items()]
-        (self.path / "config.toml").write_text("\n".join(lines))
         (self.path / "command.txt").write_text(shlex.join(["logpi", *sys.argv[1:]]) + "\n")
-        versions = {"logpi": __version__} | {
-            name: version(name) for name in ("torch", "numpy", "gymnasium", "safetensors")
-        }
-        versions |= {"python": platform.python_version(), "platform": platform.platform(), "environments": backend}
-        (self.path / "versions.json").write_text(json.dumps(versions, indent=1) + "\n")
-
-    def log(self, record: Record) -> None:
-        """One line of JSON per iteration; timing last, outside every comparison."""
-        row = {"iteration": record.iteration, "steps": record.steps} | record.metrics | {"seconds": record.seconds}
-        with self.metrics.open("a") as file:
-            file.write(json.dumps(finite(row)) + "\n")
+        (self.path / "versions.json").write_text(json.dumps(versions() | {"environments": backend}, indent=1) + "\n")
+        write_whole(self.path / "config.toml", config.dump(sections))
 
     def status(self, state: str, more: dict[str, Any] | None = None) -> None:
         """status.json: running, finished, solved, stopped or failed."""
-        (self.path / "status.json").write_text(
-            json.dumps(finite({"state": state, "time": time.strftime("%FT%T")} | (more or {})), indent=1) + "\n"
-        )
-        if state != "running":
-            (self.path / "lock").unlink(missing_ok=True)
+        told = {"state": state, "time": time.strftime("%FT%T")} | (more or {})
+        write_whole(self.path / "status.json", json.dumps(finite(told), indent=1) + "\n")
+
+    def close(self) -> None:
+        self.log.close()
+        self.lock.release()
+
+
+class Log:
+    """metrics.jsonl, one line of JSON for each iteration; `mark` is how far it has come, for a checkpoint to keep."""
+
+    def __init__(self, file: Path) -> None:
+        self.path = file
+        self.file = file.open("ab")
+        self.bytes, self.sum = 0, hashlib.sha256()
+
+    def write(self, row: dict[str, Any]) -> None:
+        line = (json.dumps(finite(row)) + "\n").encode()
+        self.file.write(line)
+        self.file.flush()
+        self.bytes += len(line)
+        self.sum.update(line)
+
+    def mark(self) -> dict[str, Any]:
+        """Length and SHA-256 of what was logged, which is on the disk from here on."""
+        os.fsync(self.file.fileno())
+        return {"bytes": self.bytes, "sha256": self.sum.hexdigest()}
+
+    def back_to(self, mark: dict[str, Any]) -> None:
+        """Cut what was logged after the mark: those iterations will be done, and logged, again."""
+        self.file.truncate(mark["bytes"])
+        self.bytes, self.sum = mark["bytes"], hashlib.sha256(self.path.read_bytes())
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def agrees(run: Path, mark: dict[str, Any]) -> bool:
+    """Whether metrics.jsonl begins with what a checkpoint had logged."""
+    file = run / "metrics.jsonl"
+    if not file.is_file():
+        return False
+    with file.open("rb") as start:
+        return hashlib.sha256(start.read(mark["bytes"])).hexdigest() == mark["sha256"]
+
+
+def status_of(run: Path) -> dict[str, Any]:
+    """status.json; a run that says it is running while no process holds its folder was interrupted."""
+    try:
+        found = json.loads((run / "status.json").read_text())
+        if not isinstance(found, dict) or found.get("state") not in STATES:
+            raise ValueError(found)
+    except (OSError, ValueError, RecursionError) as wrong:
+        raise LogpiError(f"{run} is not a run folder: it has no readable status.json.") from wrong
+    return found | {"state": "interrupted"} if found["state"] == "running" and not held(run) else found
 
 
 def rows(run: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl."""
+    """The iterations in a run's metrics.jsonl; a last line that a kill has torn is not one, nor is a failure's."""
     file = run / "metrics.jsonl"
     if not file.is_file():
         raise LogpiError(f"{run} is not a run folder: it has no metrics.jsonl.")
-    for number, line in enumerate(file.read_text().splitlines(), 1):
+    lines = file.read_bytes().splitlines(keepends=True)
+    for number, line in enumerate(lines, 1):
         try:
-            yield json.loads(line)
-        except ValueError as wrong:
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise ValueError("not an object")
+        except (ValueError, RecursionError) as wrong:
+            if not line.endswith(b"\n"):
+                return
             raise LogpiError(f"Line {number} of {file} is not JSON: remove it to read the rest.") from wrong
+        if "error" not in row:
+            yield row
 
 
 def safe(name: str) -> str:
-    """A name as part of a path."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip("._") or "run"
+    """A name as part of a path, on any system."""
+    plain = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)[:100].strip("._") or "run"
+    return f"{plain}_" if plain.split(".")[0].upper() in RESERVED else plain
 
 
-def _toml(key: str, value: Any) -> str:
-    if value is None:
-        return f"# {key} is not set\n"
-    if isinstance(value, float):
-        return f"{key} = {value!r}\n"
-    return f"{key} = {json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)}\n"
+def versions() -> dict[str, str]:
+    """What numbers depend on beside the settings."""
+    found = {"logpi": __version__} | {name: version(name) for name in ("torch", "numpy", "gymnasium", "safetensors")}
+    found |= {"python": platform.python_version(), "platform": platform.platform()}
+    here = Path(__file__).parent
+    asked = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True)
+    return found | ({"commit": asked.stdout.strip()} if not asked.returncode else {})
 
 
 def finite(row: dict[str, Any]) -> dict[str, Any]:

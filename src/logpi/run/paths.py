@@ -42,3 +42,8 @@ def load_object(text: str) -> Any:
     if not hasattr(module, name):
         raise LogpiError(f"{where} has no {name!r}.{nearest(name, [x for x in vars(module) if not x.startswith('_')])}")
     return getattr(module, name)
+
+
+def constructor(env: str) -> Any:
+    """What `envs.make` takes for the name of an environment: an id stays one, an import path is loaded."""
+    return load_object(env) if is_path(env) else env

@@ -20,6 +20,7 @@ from logpi.policy import Policy, build_policy
 from logpi.rollout.control import Control
 from logpi.run.load import load
 from logpi.run.paths import is_path, load_object
+from logpi.workers.construct import ByPath
 
 
 @page
@@ -60,15 +61,15 @@ def learn(method: Any = "ppo", env: str | Callable[[], gym.Env] = "CartPole-v1",
     given = Settings(
         **settings, env=env if isinstance(env, str) else "custom", network=network if isinstance(network, str) else None
     )
-    parts = assemble(find_method(method, fields), given, env, None if isinstance(network, str) else network)
+    return records(assemble(find_method(method, fields), given, env, None if isinstance(network, str) else network))
 
-    def records() -> Iterator[Record]:
-        try:
-            yield from loop(parts)
-        finally:
-            parts.collect.envs.close()
 
-    return records()
+def records(parts: Parts) -> Iterator[Record]:
+    """The loop, which closes its environments when it is left."""
+    try:
+        yield from loop(parts)
+    finally:
+        parts.collect.envs.close()
 
 
 def find_method(method: Any, fields: dict[str, Any] | None = None) -> Any:
@@ -97,8 +98,11 @@ def find_method(method: Any, fields: dict[str, Any] | None = None) -> Any:
     return made
 
 
-def assemble(method: Any, settings: Settings, env: Any = None, network: Any = None) -> Parts:
-    """Everything that `loop` needs, built from one seed. `env` and `network` may be objects of the caller's."""
+def assemble(method: Any, settings: Settings, env: Any = None, network: Any = None, name: str | None = None) -> Parts:
+    """Everything that `loop` needs, built from one seed. `env` and `network` may be objects of the caller's.
+
+    name: how the method was asked for, which a checkpoint's config.toml keeps.
+    """
     torch.set_num_threads(settings.threads)
     device, dtype = pick(settings.device), getattr(torch, settings.dtype)
     if isinstance(env, gym.Env):
@@ -107,7 +111,7 @@ def assemble(method: Any, settings: Settings, env: Any = None, network: Any = No
         )
     construct = env if env is not None and not isinstance(env, str) else settings.env
     if isinstance(construct, str) and is_path(construct):
-        construct = load_object(construct)
+        construct = ByPath.of(construct)
     network = load_object(settings.network) if network is None and settings.network else network
     if network is not None and (not callable(network) or isinstance(network, torch.nn.Module)):
         raise LogpiError(
@@ -118,7 +122,17 @@ def assemble(method: Any, settings: Settings, env: Any = None, network: Any = No
     group = option(method, "group") if method.rows == "groups" else 1
     sizes = {"segments": option(method, "envs"), "episodes": option(method, "episodes")}
     n = sizes.get(method.rows, option(method, "starts") * group)
-    made = envs.make(construct, n, settings.backend, device=device, dtype=dtype, seeded=method.rows == "groups")
+    made = envs.make(
+        construct,
+        n,
+        settings.backend,
+        device=device,
+        dtype=dtype,
+        seeded=method.rows == "groups",
+        workers=settings.workers,
+        step_timeout=settings.step_timeout,
+        on_failure=settings.on_failure,
+    )
     policy, critic = networks(method, settings, made, network, seeds[0])
     policy.place(device, dtype)
     if critic is not None:
@@ -137,7 +151,17 @@ def assemble(method: Any, settings: Settings, env: Any = None, network: Any = No
         generator=torch.Generator().manual_seed(seeds[3]),
         state={"iteration": 0, "steps": 0, "horizon": settings.steps, "progress": 0.0},
         micro=settings.micro,
+        config={
+            "method": {"name": name or name_of(method)} | dataclasses.asdict(method),
+            "run": dataclasses.asdict(settings),
+        },
     )
+
+
+def name_of(method: Any) -> str:
+    """Of a page: its key in METHODS, or where it was defined."""
+    kind = type(method)
+    return next((name for name, page in METHODS.items() if page is kind), f"{kind.__module__}:{kind.__qualname__}")
 
 
 def networks(method: Any, settings: Settings, made: envs.Environments, network: Any, seed: int) -> tuple[Policy, Any]:

@@ -1,25 +1,32 @@
-"""`logpi train`: a caller of the loop that shows, logs, saves, plots and evaluates."""
+"""`logpi train` and `logpi resume`: callers of the loop that show, log, save, evaluate and draw."""
 
+import contextlib
+import dataclasses
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from rich.console import Console
 
-from logpi.errors import LogpiError
+from logpi.errors import EnvironmentFailed, LogpiError
+from logpi.finite import NotFinite
 from logpi.loop import Parts, Record, loop
 from logpi.page import Between, Count, Finite, page
-from logpi.run import checkpoint
+from logpi.run import chance, checkpoint
 from logpi.run.display import Display
+from logpi.run.evaluate import evaluate, in_new_process
 from logpi.run.folder import RunFolder
-from logpi.run.paths import is_path
+from logpi.run.paths import constructor
 from logpi.run.plot import plot
 from logpi.run.setup import Settings, assemble
+from logpi.run.stop import Interrupted, Stop
+
+SLOW = 1.0  # seconds of an iteration from which on each is saved: a stop then loses none
 
 
 @page
@@ -42,57 +49,142 @@ class Options:
 
 
 def train(name: str, method: Any, settings: Settings, options: Options) -> Path:
-    """Train, and print in three lines what was reached, how fast, and what to type next. Returns the run folder."""
-    parts = assemble(method, settings)
-    folder = RunFolder.create(options.out, settings.env, name.rpartition(":")[2].lower() or name, settings.seed)
-    folder.describe(name, method, settings, options, parts.collect.envs.backend)
-    folder.status("running")
-    title = f"{name} on {settings.env} ({parts.collect.envs.backend} environments), seed {settings.seed}: {folder.path}"
-    began = time.perf_counter()
-    try:
-        with Display(title, settings.steps, options.quiet) as display:
-            record, state = follow(parts, folder, options, display)
-    except BaseException as wrong:
-        folder.status("failed", {"reason": f"{type(wrong).__name__}: {wrong}"})
-        raise
+    """A new run: its folder. What was reached, how fast, and what to type next is printed in three lines."""
+    chance.seed(settings.seed)
+    parts = assemble(method, settings, name=name)
+    note = f"weights: {checkpoint.inherit(parts, Path(options.init))}" if options.init else ""
+    short = name.rpartition(":")[2].lower() or name
+    folder = RunFolder.create(options.out, settings.env, short, settings.seed)
+    folder.describe(parts.config | {"train": dataclasses.asdict(options)}, parts.collect.envs.backend)
+    return carry_out(parts, settings, options, folder, note)
+
+
+def carry_out(parts: Parts, settings: Settings, options: Options, folder: RunFolder, note: str) -> Path:
+    """Run the loop from where `parts` stand; save, tell, evaluate. A signal ends the process with 128 + its number."""
+    name, start, began = parts.config["method"]["name"], parts.state["steps"], time.perf_counter()
+    seed, backend = settings.seed, parts.collect.envs.backend
+    title = f"{name} on {settings.env} ({backend} environments), seed {seed}: {folder.path}"
+    with Stop() as stop, contextlib.ExitStack() as last:
+        last.callback(folder.close)
+        last.callback(parts.collect.envs.close)
+        try:
+            folder.status("running")
+            keep(parts, folder, options)
+            with Display(title, settings.steps, start, options.quiet) as display:
+                display.say(note)
+                record, state = follow(parts, settings, options, folder, stop, display)
+            keep(parts, folder, options, record)
+            folder.status(state, {"steps": record.steps, "return": record["return"]})
+        except Interrupted:
+            record, state = None, "stopped"
+            folder.status(state)
+        except BaseException as wrong:
+            told_wrong = failed(folder, parts, wrong)
+            if told_wrong is wrong:
+                raise
+            raise told_wrong from wrong
+    if stop.number is not None:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(
+            f"stopped; all up to {checkpoint.choose(folder.path)[0].name} is saved.\nnext: {command()} resume {folder.path}",
+            markup=False,
+        )
+        raise SystemExit(128 + stop.number)
+    assert record is not None
     seconds = time.perf_counter() - began
-    checkpoint.save(parts, folder.path / "checkpoints")
-    parts.collect.envs.close()
-    folder.status(state, {"steps": record.steps, "seconds": round(seconds, 2), "return": record["return"]})
     if options.plot:
         draw(folder.path)
     fresh = in_new_process(folder.path, settings, options.evaluate) if options.evaluate else "not evaluated"
-    report(name, folder.path, record, state, seconds, fresh)
+    report(name, folder.path, record, record.steps - start, state, seconds, fresh)
     return folder.path
 
 
-def follow(parts: Parts, folder: RunFolder, options: Options, display: Display) -> tuple[Record, str]:
-    """Run the loop to its end, to the target return, or to the first Ctrl-C or SIGTERM; a second one interrupts at once."""
-    asked: list[int] = []
-
-    def stop(number: int, frame: object) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    saved, record = 0, None
-    try:
+def follow(
+    parts: Parts, settings: Settings, options: Options, folder: RunFolder, stop: Stop, display: Display
+) -> tuple[Record, str]:
+    """Log every iteration, evaluate and save now and then; to the horizon, the target return, or a signal."""
+    saved = looked = parts.state["steps"]
+    look = evaluator(parts, settings)
+    with views(options, folder, saved) as tracker:
         for record in loop(parts):
-            folder.log(record)
+            due = bool(options.eval_every) and record.steps // options.eval_every > looked // options.eval_every
+            if due:
+                record, looked = dataclasses.replace(record, metrics=record.metrics | look()), record.steps
+            row = {"iteration": record.iteration, "steps": record.steps} | record.metrics | {"seconds": record.seconds}
+            folder.log.write(row)
+            if tracker is not None:
+                tracker.log(row)
+            tell_failures(parts, folder, display)
             display.show(record)
-            if record.steps - saved >= options.save_every:
-                checkpoint.save(parts, folder.path / "checkpoints")
+            if due or record.steps - saved >= options.save_every or record.seconds >= SLOW:
+                keep(parts, folder, options, record)
                 saved = record.steps
+            if stop.number is not None:
+                stop.settled()
+                return record, "stopped"
             if options.until is not None and record["episodes"] >= 100 and record["return"] >= options.until:
                 return record, "solved"
-            if asked:
-                return record, "stopped"
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    assert record is not None
     return record, "finished"
+
+
+def views(options: Options, folder: RunFolder, start: int) -> contextlib.AbstractContextManager[Any]:
+    """The trackers asked for, or None."""
+    if not options.track:
+        return contextlib.nullcontext()
+    from logpi.run import track  # an extra
+
+    return contextlib.closing(track.open(options.track, folder.path, start or None))
+
+
+def evaluator(parts: Parts, settings: Settings) -> Callable[[], dict[str, float]]:
+    """Ten episodes of the policy as it is, in environments of their own, that leave no trace in the training."""
+    construct = constructor(settings.env)
+
+    def look() -> dict[str, float]:
+        with chance.untouched():
+            found = evaluate(parts.policy, construct, 10)
+        return {"eval_return": found.mean, "eval_interval": found.interval}
+
+    return look
+
+
+def keep(parts: Parts, folder: RunFolder, options: Options, record: Record | None = None) -> None:
+    """A checkpoint, and none of the older ones that nobody needs any more."""
+    by = "eval_return" if options.eval_every else "return"
+    score = record.metrics.get(by) if record is not None else None
+    checkpoint.save(parts, folder.checkpoints, folder.log.mark(), score)
+    checkpoint.prune(folder.checkpoints, options.keep)
+
+
+def tell_failures(parts: Parts, folder: RunFolder, display: Display) -> None:
+    """What broke and was restarted: a line each, and the environment's own traceback in failures/."""
+    while getattr(parts.collect.envs, "failures", []):
+        failure = parts.collect.envs.failures.pop(0)
+        display.say(f"{failure} It was restarted; more in {write_failure(folder, failure.details)}.")
+
+
+def write_failure(folder: RunFolder, text: str) -> Path:
+    (folder.path / "failures").mkdir(exist_ok=True)
+    file = folder.path / "failures" / f"{len(list((folder.path / 'failures').iterdir())) + 1:04d}.txt"
+    file.write_text(text)
+    return file
+
+
+def failed(folder: RunFolder, parts: Parts, wrong: BaseException) -> BaseException:
+    """Status, log and traceback of what went wrong; the error to raise. What is saved stays."""
+    with contextlib.suppress(OSError):
+        details = getattr(wrong, "details", None) or "".join(traceback.format_exception(wrong))
+        file = write_failure(folder, details)
+        at = {"iteration": parts.state["iteration"] + 1, "steps": parts.state["steps"]}
+        place = wrong.row() if isinstance(wrong, NotFinite) else {}
+        folder.log.write(at | place | {"error": str(wrong)})
+        folder.status("failed", at | {"reason": f"{type(wrong).__name__}: {wrong}", "details": file.name})
+        if isinstance(wrong, EnvironmentFailed) and wrong.details:
+            return LogpiError(f"{wrong} Its own traceback is in {file}.")
+    if isinstance(wrong, OSError):
+        where = f"{wrong.filename}: " if wrong.filename else ""
+        cure = f"what was saved before is whole; mend that, then {command()} resume {folder.path}"
+        return LogpiError(f"{where}{wrong.strerror or wrong}: {cure}.")
+    return wrong
 
 
 def draw(run: Path) -> None:
@@ -103,23 +195,14 @@ def draw(run: Path) -> None:
         Console(stderr=True).print(f"No picture: {missing}", highlight=False, markup=False)
 
 
-def in_new_process(run: Path, settings: Settings, episodes: int) -> str:
-    """What `logpi eval` says of the saved checkpoint, in a process that has nothing but the folder."""
-    command = [sys.executable, "-m", "logpi", "eval", str(run), "--episodes", str(episodes)]
-    if settings.network:
-        command += ["--network", settings.network]
-    if is_path(settings.env):
-        command += ["--env", settings.env]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        return f"could not be evaluated: {done.stderr.strip()}"
-    *_, fixed, drawn, _ = done.stdout.splitlines()
-    return f"{episodes} fresh ones of the saved policy: {fixed.split(' over')[0]} (sampled: {drawn.split(' over')[0]})"
-
-
-def report(name: str, run: Path, record: Record, state: str, seconds: float, fresh: str) -> None:
-    reached = f"{state}: return {record['return']:.1f} in the last 100 episodes; {fresh}"
-    speed = f"speed: {record.steps:,} steps in {seconds:.1f} s, {record.steps / max(seconds, 1e-9):,.0f} steps/s"
-    logpi = "logpi" if shutil.which("logpi") else os.path.relpath(Path(sys.executable).with_name("logpi"))
-    following = f"next: {logpi} plot {run}  (or eval; then logpi show {name}, logpi methods)"
+def report(name: str, run: Path, record: Record, steps: int, state: str, seconds: float, fresh: str) -> None:
+    mean = f"return {record['return']:.1f} in the last 100 episodes" if record["episodes"] else "no episode has ended yet"
+    reached = f"{state}: {mean}; {fresh}"
+    speed = f"speed: {steps:,} steps in {seconds:.1f} s, {steps / max(seconds, 1e-9):,.0f} steps/s"
+    following = f"next: {command()} plot {run}  (or eval, play, resume --steps; then logpi show {name}, logpi methods)"
     Console(highlight=False, soft_wrap=True).print(f"{reached}\n{speed}\n{following}", markup=False)
+
+
+def command() -> str:
+    """How logpi is typed here."""
+    return "logpi" if shutil.which("logpi") else os.path.relpath(Path(sys.executable).with_name("logpi"))

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from logpi.batch import Batch, Rows
 from logpi.errors import LogpiError
+from logpi.finite import check
 
 Parts = Callable[[Batch], Iterator[Tensor]]  # a minibatch -> scalars that sum to the quantity
 
@@ -30,26 +31,31 @@ def ascend(
     if optimizer.param_groups[0].get("initial_lr") == 0:
         raise LogpiError("This page ascends but has no learning rate: give it a field lr, as in lr: float = 3e-3.")
     values, norms = [], []
-    for _ in range(epochs):
-        for mini in rows.shuffled(minibatches):
-            for p in params:
-                p.grad = None
-            for part in surrogate(mini):
-                (-part).backward()
-                values.append(part.detach())
-            norms.append(shorten([p.grad for p in params if p.grad is not None], max_grad_norm))
+    for epoch in range(epochs):
+        for k, mini in enumerate(rows.shuffled(minibatches)):
+            values.append(rows.in_memory(mini, lambda b: climb(surrogate(b), params)))
+            moved = [p for p in params if p.grad is not None]
+            grads = [p.grad for p in moved]
+            norms.append(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads))))
+            pairs = zip(moved, grads, strict=True)
+            check("gradient", norms[-1] + values[-1], pairs, epoch=epoch + 1, minibatch=k + 1)
+            if max_grad_norm is not None:
+                torch._foreach_mul_(grads, (max_grad_norm / (norms[-1] + 1e-6)).clamp(max=1.0))
             optimizer.step()
-        if target_kl is not None and kl is not None and float(total(kl(rows.batch))) > target_kl:
+        if target_kl is not None and rows.in_memory(rows.batch, lambda b: total(kl(b))) > target_kl:  # type: ignore[misc]
             break
-    return {"surrogate": torch.stack(values).sum() / len(norms), "grad_norm": torch.stack(norms).mean()}
+    return {"surrogate": torch.stack(values).mean(), "grad_norm": torch.stack(norms).mean()}
 
 
-def shorten(grads: list[Tensor], limit: float | None) -> Tensor:
-    """The global norm of the gradients, before they are scaled to be no longer than `limit`."""
-    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
-    if limit is not None:
-        torch._foreach_mul_(grads, (limit / (norm + 1e-6)).clamp(max=1.0))
-    return norm
+def climb(parts: Iterator[Tensor], params: list[Tensor]) -> Tensor:
+    """The sum of the parts; its gradient is left in the parameters, negated, for torch's optimisers descend."""
+    for p in params:
+        p.grad = None
+    values = []
+    for part in parts:
+        (-part).backward()
+        values.append(part.detach())
+    return sum(values)  # type: ignore[return-value]
 
 
 @torch.no_grad()

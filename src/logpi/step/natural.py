@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from logpi.batch import Rows
+from logpi.finite import check
 from logpi.step.gradient import Parts, total
 
 Matvec = Callable[[Tensor], Tensor]
@@ -58,22 +59,26 @@ def natural_direction(
     damping: float,
     iterations: int,
     fisher: str,
-) -> tuple[Tensor, Tensor]:
-    """(alpha x, g): x = (F + damping I)^-1 g, alpha = sqrt(2 delta / x'(F + damping I)x); g = 0 is a step of 0.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(alpha x, g, surrogate): x = (F + damping I)^-1 g, alpha = sqrt(2 delta / x'(F + damping I)x); g = 0 is a step of 0.
 
     The step length uses the same damped product as the direction. fisher: 'head' takes the distribution's own
     Fisher matrix, 'kl' differentiates the KL twice.
     """
-    g = gradient(surrogate(rows.batch), params)
+    before = rows.in_memory(rows.batch, lambda b: total(surrogate(b)))
+    g = rows.in_memory(rows.batch, lambda b: gradient(surrogate(b), params))
+    check("surrogate", before)
+    check("gradient", g.abs().max(), zip(params, like(g, params), strict=True))
 
     def matvec(v: Tensor) -> Tensor:
         if fisher == "kl":
-            return hessian_product(kl, rows, params, v) + damping * v
-        return sum(flat(part) for part in kl.fisher(rows.batch, like(v, params))) + damping * v
+            return rows.in_memory(rows.batch, lambda b: hessian_product(kl, rows, params, v)) + damping * v
+        return rows.in_memory(rows.batch, lambda b: sum(flat(x) for x in kl.fisher(b, like(v, params)))) + damping * v
 
     x = conjugate_gradient(matvec, g, iterations)
     curvature = x @ matvec(x)
-    return torch.where(curvature > 0, (2 * delta / curvature).sqrt() * x, 0.0), g
+    check("natural direction", curvature)
+    return torch.where(curvature > 0, (2 * delta / curvature).sqrt() * x, 0.0), g, before
 
 
 def natural_step(
@@ -88,7 +93,7 @@ def natural_step(
 ) -> dict[str, Tensor]:
     """theta + sqrt(2 delta / g'F^-1 g) F^-1 g: to the border of the KL ball, trusted blindly (Kakade 2001)."""
     params = optimizer.param_groups[0]["params"]
-    step, g = natural_direction(surrogate, kl, rows, params, delta, damping, iterations, fisher)
+    step, g, _ = natural_direction(surrogate, kl, rows, params, delta, damping, iterations, fisher)
     move(params, [p.detach().clone() for p in params], step)
     return {"grad_norm": g.norm(), "step_norm": step.norm()}
 
@@ -112,14 +117,14 @@ def trust_region_step(
     lengths shrink^k is accepted the parameters are restored bit for bit.
     """
     params = optimizer.param_groups[0]["params"]
-    before = total(surrogate(rows.batch))
-    step, g = natural_direction(surrogate, kl, rows, params, delta, damping, iterations, fisher)
+    step, g, before = natural_direction(surrogate, kl, rows, params, delta, damping, iterations, fisher)
     old = [p.detach().clone() for p in params]
     info = {"grad_norm": g.norm(), "expected_gain": g @ step}
     for k in range(backtracks):
         move(params, old, shrink**k * step)
-        gain, divergence = total(surrogate(rows.batch)) - before, total(kl(rows.batch, side))
-        if gain > 0 and divergence <= delta:
+        gain = rows.in_memory(rows.batch, lambda b: total(surrogate(b))) - before
+        divergence = rows.in_memory(rows.batch, lambda b: total(kl(b, side)))
+        if 0 < gain < torch.inf and divergence <= delta:
             found = {"accepted": torch.ones_like(gain), "backtracks": torch.full_like(gain, k), "gain": gain}
             return info | found | {"step_norm": shrink**k * step.norm()}
     move(params, old, torch.zeros(()))

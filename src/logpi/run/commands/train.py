@@ -1,13 +1,15 @@
 """logpi train METHOD [flags]"""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import tyro
 
 from logpi.errors import LogpiError
 from logpi.methods import METHODS
-from logpi.run.flags import parse
+from logpi.run import config, recipes, seeds
+from logpi.run.flags import parse, peek
 from logpi.run.setup import Settings, find_method
 from logpi.run.train import Options, train
 
@@ -16,6 +18,9 @@ usage: logpi train METHOD [flags]
 
 METHOD is one of {", ".join(METHODS)}, or ./file.py:MyMethod.
 logpi train METHOD --help tells all its flags; logpi methods says what each is."""
+
+INHERITED = ("env", "head", "hidden", "network", "shared", "normalise_obs", "normalise_reward", "dtype")  # with weights
+CODE = ("env", "network")  # settings that may name code
 
 
 def main(args: list[str]) -> None:
@@ -28,10 +33,75 @@ def main(args: list[str]) -> None:
             "The method comes first: logpi train METHOD [flags], for example logpi train ppo --env CartPole-v1."
         )
     method = find_method(name)
-    taken = {f.name for f in dataclasses.fields(Options)} & {f.name for f in dataclasses.fields(method)}
+    taken = {"name", *(f.name for f in dataclasses.fields(Options))} & {f.name for f in dataclasses.fields(method)}
     if taken:
-        raise LogpiError(f"{name} has a field {min(taken)}, which is a flag of logpi train: give it another name.")
-    groups = [("method", type(method), method), ("run", Settings, Settings()), ("options", Options, Options())]
-    kind: Any = tyro.conf.OmitArgPrefixes[dataclasses.make_dataclass("Train", groups)]  # type: ignore[misc]
+        raise LogpiError(f"{name} has a field {min(taken)}, which logpi train uses itself: give it another name.")
+    (start, settings, options), recipe, tuned = defaults(name, method, peek(rest, (*CODE, "config", "recipe", "init")))
+    groups = [("method", type(method), start), ("run", Settings, settings), ("options", Options, options)]
+    kind: Any = command(groups)
     given = parse(kind, rest, f"logpi train {name}", type(method).__doc__ or "")
-    train(name, given.method, given.run, given.options)
+    options = dataclasses.replace(given.options, config=None, recipe=recipe)  # the run's config.toml has all they said
+    in_force = [line for record in (given.method, given.run) for line in _told(record, tuned)]
+    if in_force and not options.quiet:
+        print(f"recipe {options.recipe}: {', '.join(in_force)} (--recipe none leaves it)", flush=True)
+    if options.seeds > 1:
+        seeds.train(name, given.run, options)
+    else:
+        train(name, given.method, given.run, options)
+
+
+def command(groups: list[tuple[str, Any, Any]]) -> Any:
+    """(name, type, default) of records -> one record whose flags are all of theirs."""
+    return tyro.conf.OmitArgPrefixes[dataclasses.make_dataclass("Train", groups)]  # type: ignore[misc]
+
+
+def defaults(name: str, page: Any, told: dict[str, str]) -> tuple[tuple[Any, Settings, Options], str, dict[str, Any]]:
+    """What the flags start from: the page's own < recipe < what --init was trained in < --config; the recipe, what it set.
+
+    A file that names every field, as a run's config.toml does, leaves nothing to a recipe.
+    """
+    file = Path(told["config"]) if "config" in told else None
+    asked = config.read(file) if file else {}
+    where = str(file)
+    config.must_be(asked, name, file or Path())
+    if "config" in asked.get("train", {}):
+        raise LogpiError(f"{where}: [train] config names another file, which only --config may.")
+    options = config.fill(Options(), asked.get("train", {}), where)
+    init = told.get("init", options.init)
+    inherited = _typed(_inherited(Path(init)), told, init) if init else {}
+    given = _typed(asked.get("run", {}), told, where)
+    env = told.get("env") or config.fill(config.fill(Settings(), inherited, f"{init}"), given, where).env
+    every = {f.name for f in dataclasses.fields(page) if f.default is not None}
+    tuned: dict[str, Any]
+    if every <= asked.get("method", {}).keys() and "recipe" not in told:
+        found, tuned = options.recipe, {}
+    else:
+        found, tuned = recipes.choose(told.get("recipe", options.recipe), name, env)
+    title = f"the recipe {found}"
+    start, settings = (config.fill(r, tuned.get(t, {}), title) for r, t in ((page, "method"), (Settings(), "run")))
+    tuned = {key: getattr(start if t == "method" else settings, key) for t, fields in tuned.items() for key in fields}
+    settings = config.fill(config.fill(settings, inherited, f"{init}"), given, where)
+    start = config.fill(start, asked.get("method", {}), where)
+    return (start, settings, options), found, tuned
+
+
+def _inherited(run: Path) -> dict[str, Any]:
+    """The settings that weights of a run, or of one of its checkpoints, need."""
+    for folder in (run, run.parent.parent):
+        if (folder / "config.toml").is_file():
+            return {k: v for k, v in config.read(folder / "config.toml").get("run", {}).items() if k in INHERITED}
+    raise LogpiError(f"{run} has no config.toml: --init takes the folder of a run.")
+
+
+def _typed(given: dict[str, Any], told: dict[str, str], where: str) -> dict[str, Any]:
+    """Settings of a file, which never makes code run by itself: what names code is to be typed as a flag."""
+    for key in CODE:
+        value = given.get(key)
+        if isinstance(value, str) and (key == "network" or ":" in value) and key not in told:
+            raise LogpiError(f"{where}: {key} is code of yours ({value}): pass it again, --{key} {value}.")
+    return {key: value for key, value in given.items() if key not in told}
+
+
+def _told(record: Any, tuned: dict[str, Any]) -> list[str]:
+    """'field value' of what a recipe set and nothing changed since."""
+    return [f"{key} {config.text(value)}" for key, value in tuned.items() if getattr(record, key, ...) == value]

@@ -1,0 +1,35 @@
+"""logpi resume RUN"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from logpi.errors import LogpiError
+from logpi.run.flags import parse
+from logpi.run.resume import go_on
+
+
+@dataclass
+class Resume:
+    """Go on with a run that was stopped, killed or has failed, as if nothing had been."""
+
+    run: tyro.conf.Positional[Path]  # its folder
+    steps: int | None = None  # another horizon; what that does to schedules is said
+    until: float | Literal["none"] | None = None  # another target return
+    method: str | None = None  # ./file.py:MyMethod, where the run used one of yours
+    env: str | None = None  # ./file.py:MyEnv, the same
+    network: str | None = None  # ./file.py:build, the same
+    evaluate: int | None = None  # episodes at the end
+    quiet: bool | None = None  # no display
+
+
+def main(args: list[str]) -> None:
+    given = parse(Resume, args, "logpi resume")
+    if given.steps is not None and given.steps < 1:
+        raise LogpiError(f"--steps is {given.steps}: allowed is a whole number 1 or more.")
+    changes = {k: getattr(given, k) for k in ("until", "evaluate", "quiet") if getattr(given, k) is not None}
+    if changes.get("until") == "none":
+        changes["until"] = None
+    go_on(given.run, given.steps, changes, {k: getattr(given, k) for k in ("method", "env", "network")})

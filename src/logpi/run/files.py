@@ -1,0 +1,60 @@
+"""Files that are whole or not there, and JSON from strangers. Nothing here imports torch."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from logpi.errors import LogpiError
+
+LARGEST = 64 * 2**20  # bytes of a JSON file that are still read
+
+
+def write_whole(file: Path, text: str) -> None:
+    """The file with its new text, or as it was: a temporary file beside it, flushed, renamed."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        with temporary.open("w") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.rename(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """A file or a folder to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def read_json(file: Path) -> Any:
+    """JSON as we write it: UTF-8, no NaN, no key twice, no lone surrogate, of a sane size and depth; else one sentence."""
+    try:
+        if file.stat().st_size > LARGEST:
+            raise ValueError(f"it is larger than {LARGEST // 2**20} MB")
+        found = json.loads(file.read_bytes().decode(), object_pairs_hook=_once, parse_constant=_no_constant)
+        json.dumps(found, ensure_ascii=False).encode()
+    except (OSError, ValueError, RecursionError) as wrong:
+        why = "it is nested too deeply" if isinstance(wrong, RecursionError) else " ".join(str(wrong).split())[:200]
+        raise LogpiError(f"{file} cannot be read: {why}.") from wrong
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError("a key stands in it twice")
+    return found
+
+
+def _no_constant(word: str) -> None:
+    raise ValueError(f"{word} is not JSON")

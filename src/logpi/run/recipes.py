@@ -1,0 +1,56 @@
+"""Recipes: settings tuned for one method on one environment, files in logpi/recipes/<environment>/<method>.toml."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from logpi.errors import LogpiError, nearest
+from logpi.run import config
+from logpi.run.folder import safe
+
+NOT = ("env", "steps", "seed", "network", "reference")  # what a run is, not how it is tuned
+
+
+def names() -> list[str]:
+    """environment/method of every recipe that logpi brings along."""
+    folders = sorted(x for x in _home().iterdir() if x.is_dir())
+    return [f"{x.name}/{file.stem}" for x in folders for file in sorted(x.glob("*.toml"))]
+
+
+def choose(word: str, method: str, env: str) -> tuple[str, dict[str, dict[str, Any]]]:
+    """(name, sections) of a recipe: 'auto' (the one of this method and environment), 'none', a name, or a file."""
+    if word == "none":
+        return "none", {}
+    if word.endswith(".toml"):
+        return word, _read(Path(word), method)
+    if word == "auto":
+        word = f"{safe(env)}/{method}"
+        return (word, _read(_home() / f"{word}.toml", method)) if word in names() else ("none", {})
+    if word not in names():
+        known = nearest(word, ["auto", "none", *names()])
+        raise LogpiError(f"There is no recipe {word!r}.{known} A file of yours ends in .toml.")
+    return word, _read(_home() / f"{word}.toml", method)
+
+
+def recipe(method: str, env: str = "CartPole-v1") -> dict[str, Any]:
+    """Keywords for `learn`, {} where nothing better than the defaults is known: learn("trpo", env, **recipe("trpo", env))."""
+    from logpi.methods import METHODS
+
+    if method not in METHODS:
+        raise LogpiError(f"There is no method {method!r}.{nearest(method, METHODS)}")
+    _, sections = choose("auto", method, env)
+    return {key: value for fields in sections.values() for key, value in fields.items()}
+
+
+def _home() -> Path:
+    return Path(str(files("logpi"))) / "recipes"
+
+
+def _read(file: Path, method: str) -> dict[str, dict[str, Any]]:
+    sections = config.read(file)
+    config.must_be(sections, method, file)
+    wrong = next((key for key in NOT if key in sections.get("run", {})), None)
+    if wrong or "train" in sections:
+        what = f"sets {wrong}" if wrong else "has a section [train]"
+        raise LogpiError(f"The recipe {file} {what}: that is for a --config, or a flag.")
+    return sections
