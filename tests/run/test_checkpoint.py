@@ -252,3 +252,8 @@ def test_loading_does_not_touch_the_global_generator(tmp_path: Path) -> None:
     torch.manual_seed(3)
     logpi.load(saved)
     assert torch.equal(torch.rand(2), expected)
+
+
+def test_two_values_of_one_name_are_refused() -> None:
+    with pytest.raises(logpi.LogpiError, match="has two values that are both called /a/b: give their keys other names"):
+        checkpoint.pack({"a/b": torch.zeros(1), "a": {"b": torch.ones(1)}}, {})

@@ -278,7 +278,10 @@ def test_ctrl_c_saves_and_leaves_in_peace(tmp_path: Path) -> None:
     done = command(
         "train ./stops.py:Stops --envs 2 --length 16 --steps 1000000 --hidden 8 --evaluate 0 --quiet", tmp_path
     )
-    assert (done.returncode, done.stdout) == (130, "") and "stopped; all up to step-000000000096 is saved" in done.stderr
+    assert (done.returncode, done.stdout) == (
+        130,
+        "",
+    ) and "stopped; all up to step-000000000096 is saved" in done.stderr
     (run,) = (tmp_path / "runs").glob("CartPole-v1/stops/*")
     assert strict((run / "status.json").read_text())["state"] == "stopped" and not held(run)
     assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["step-000000000000", "step-000000000096"]

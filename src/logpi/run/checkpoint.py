@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save as tensors_to_bytes
-from torch import Tensor, nn
+from torch import Tensor
 
 from logpi.errors import LogpiError
 from logpi.loop import Parts
 from logpi.run import chance, config
-from logpi.run.files import digest, flush, read_json
-from logpi.run.pack import pack, read_tensors, unpack
+from logpi.run.files import LARGEST, digest, digest_of, flush, read_json
+from logpi.run.pack import fill, pack, read_tensors, unpack
 from logpi.run.spaces import space_to_json
 
 FORMAT = 2
+FACTS = {"format", "step", "method", "environments", "finite", "score", "log", "files"}
 FILES = ("config.toml", "policy.json", "policy.safetensors", "trainer.json", "trainer.safetensors")
 
 
@@ -50,6 +51,7 @@ def save(parts: Parts, folder: Path, log: dict[str, Any] | None = None, score: f
     """
     final = folder / f"step-{parts.state['steps']:012d}"
     if final.exists():
+        verify(final)
         return final
     trainer, policy, tensors = trainer_state(parts), parts.policy.state_dict(), dict[str, Tensor]()
     spec = {k: space_to_json(v) if k in ("observations", "actions") else v for k, v in parts.policy.spec.items()}
@@ -100,7 +102,14 @@ def seal(manifest: dict[str, Any]) -> bytes:
 
 
 def unseal(folder: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint, if it is the one that was written."""
+    """The manifest of a checkpoint, if it is the one that was written and no strange file lies beside it."""
+    if folder.is_symlink() or not folder.is_dir():
+        raise LogpiError(
+            f"{folder} is not a checkpoint: that is a folder step-*, and no other kind of file is ever read."
+        )
+    for found in sorted(folder.iterdir()):
+        if found.name not in {*FILES, "manifest.json"} or found.is_symlink() or not found.is_file():
+            raise LogpiError(f"{found} does not belong in a checkpoint: only its own files are ever read.")
     file = folder / "manifest.json"
     if not file.is_file():
         raise LogpiError(f"The checkpoint {folder} has no manifest.json: use another checkpoint.")
@@ -111,24 +120,39 @@ def unseal(folder: Path) -> dict[str, Any]:
             f"The checkpoint {folder} has format {version}, this logpi reads {FORMAT}: use the version that wrote it."
         )
     body = {k: v for k, v in manifest.items() if k != "sum"} if isinstance(manifest, dict) else {}
-    if file.read_bytes() != seal(body) or body.get("step") != folder.name or {*body.get("files", ())} != {*FILES}:
+    if file.read_bytes() != seal(body) or not well_formed(body, folder.name):
         raise LogpiError(f"{file} is damaged (it is not what was written): use another checkpoint.")
     return body
 
 
+def well_formed(body: dict[str, Any], name: str) -> bool:
+    """Whether a manifest has all that is ever asked of one, each of its kind: a sum can be anybody's."""
+    files, log = body.get("files"), body.get("log")
+    return (
+        {*body} == FACTS
+        and (body["format"], body["step"]) == (FORMAT, name)
+        and isinstance(body.get("finite"), bool)
+        and isinstance(body.get("score"), float | int | None)
+        and isinstance(files, dict)
+        and {*files} == {*FILES}
+        and all(
+            isinstance(entry, dict)
+            and isinstance(entry.get("sha256"), str)
+            and isinstance(size := entry.get("bytes"), int)
+            and size >= 0
+            for entry in (*files.values(), *([] if log is None else [log]))
+        )
+    )
+
+
 def verify(folder: Path) -> dict[str, Any]:
     """The manifest, if every file of the checkpoint is to the byte the one that was written; else one sentence."""
-    if not folder.is_dir():
-        raise LogpiError(
-            f"{folder} is not a checkpoint: that is a folder step-*, and no other kind of file is ever read."
-        )
-    for file in sorted(folder.iterdir()):
-        if file.name not in {*FILES, "manifest.json"} or file.is_symlink() or not file.is_file():
-            raise LogpiError(f"{file} does not belong in a checkpoint: only its own files are ever read.")
     manifest = unseal(folder)
     for name, said in manifest["files"].items():
         file = folder / name
-        if not file.is_file() or file.stat().st_size != said["bytes"] or digest(file.read_bytes()) != said["sha256"]:
+        if said["bytes"] > LARGEST and not name.endswith(".safetensors"):
+            raise LogpiError(f"{file} claims {said['bytes']:,} bytes, more than is ever read: use another checkpoint.")
+        if not file.is_file() or file.stat().st_size != said["bytes"] or digest_of(file) != said["sha256"]:
             raise LogpiError(
                 f"{file} is missing or damaged (its SHA-256 is not the manifest's): use another checkpoint."
             )
@@ -140,6 +164,7 @@ def choose(run: Path, fits: Callable[[dict[str, Any]], str | None] = lambda _: N
 
     `run` may be a checkpoint itself. `fits` may give a reason against one that is whole.
     """
+    run = run if run.name.strip(".") else run.resolve()  # "." and ".." have a name, too
     if run.is_file() or run.name.startswith("step-") or (run / "manifest.json").is_file():
         verify(run)
         return run, []
@@ -190,15 +215,27 @@ def sweep(checkpoints: Path) -> None:
     """Remove what killed processes left half written or half removed. Only for who holds the run's lock."""
     for pattern in (".step-*", ".old-*"):
         for left in checkpoints.glob(pattern):
-            shutil.rmtree(left)
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
 
 
 def restore(parts: Parts, folder: Path) -> dict[str, Any]:
     """Bring freshly assembled parts of the same settings to where a checkpoint was saved; its manifest."""
     manifest = verify(folder)
     must_agree(parts.config, config.read(folder / "config.toml"), folder)
-    state = unpack(read_json(folder / "trainer.json"), read_tensors(folder / "trainer.safetensors"))
     fill(parts.policy, read_tensors(folder / "policy.safetensors"), folder / "policy.safetensors")
+    try:
+        _take(parts, unpack(read_json(folder / "trainer.json"), read_tensors(folder / "trainer.safetensors")), folder)
+    except LogpiError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as wrong:
+        raise LogpiError(
+            f"{folder / 'trainer.json'} does not hold the state of this run: use another checkpoint."
+        ) from wrong
+    return manifest
+
+
+def _take(parts: Parts, state: dict[str, Any], folder: Path) -> None:
+    """All but the policy, from what `trainer_state` gave."""
     for name in ("critic", "reference"):
         if state[name] is not None:
             fill(getattr(parts, name), state[name], folder / "trainer.safetensors")
@@ -210,7 +247,6 @@ def restore(parts: Parts, folder: Path) -> dict[str, Any]:
     parts.generator.set_state(state["shuffler"])
     parts.state.update(state["state"])
     chance.load_state(state["global"])
-    return manifest
 
 
 def must_agree(ours: dict[str, Any], saved: dict[str, Any], folder: Path) -> None:
@@ -239,22 +275,3 @@ def inherit(parts: Parts, run: Path) -> str:
     if parts.critic is not None and same:
         fill(parts.critic, critic, folder / "trainer.safetensors")
     return f"policy{' and critic' if same else ''} of {folder}{''.join(f' (skipped: {s})' for s in skipped)}"
-
-
-def fill(module: nn.Module, tensors: dict[str, Tensor], file: Path, nonfinite: bool = False) -> None:
-    """Load a module's tensors, all of them and no other; the first that does not fit is named."""
-    own = module.state_dict()
-    for name in sorted({*own, *tensors}):
-        if name not in tensors or name not in own:
-            raise LogpiError(
-                f"{file} {'has no' if name in own else 'has a strange'} tensor {name}: is it of another network?"
-            )
-        there, here = tensors[name], own[name]
-        if there.shape != here.shape or there.is_floating_point() != here.is_floating_point():
-            kinds = [f"{list(x.shape)} of {str(x.dtype).removeprefix('torch.')}" for x in (there, here)]
-            raise LogpiError(
-                f"The tensor {name} in {file} is {kinds[0]}, the network's is {kinds[1]}: is it of another one?"
-            )
-        if not nonfinite and there.is_floating_point() and not bool(there.isfinite().all()):
-            raise LogpiError(f"The tensor {name} in {file} holds NaN or inf: use another checkpoint.")
-    module.load_state_dict(tensors)

@@ -37,6 +37,12 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def digest_of(file: Path) -> str:
+    """The same of a file, a piece at a time."""
+    with file.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
+
+
 def read_json(file: Path) -> Any:
     """JSON as we write it: UTF-8, no NaN, no key twice, no lone surrogate, of a sane size and depth; else one sentence."""
     try:

@@ -1,5 +1,6 @@
 """The run folder: what was asked, with what versions, and what happened; metrics.jsonl is the log of record."""
 
+import contextlib
 import hashlib
 import json
 import math
@@ -16,7 +17,6 @@ from typing import Any
 
 from logpi import __version__
 from logpi.errors import LogpiError
-from logpi.run import config
 from logpi.run.files import write_whole
 from logpi.run.lock import Lock, held
 
@@ -28,9 +28,18 @@ class RunFolder:
     """runs/<env>/<method>/<seed>-<time>/, held by this process from construction to `close`."""
 
     def __init__(self, path: Path) -> None:
+        for file in sorted(path.iterdir()):
+            if file.is_symlink():
+                raise LogpiError(
+                    f"{file} is a symbolic link: nothing is written through one, put the file itself there."
+                )
         self.path, self.lock = path, Lock(path)
         self.checkpoints = path / "checkpoints"
-        self.log = Log(path / "metrics.jsonl")
+        try:
+            self.log = Log(path / "metrics.jsonl")
+        except OSError:
+            self.lock.release()
+            raise
 
     @classmethod
     def create(cls, out: str, env: str, method: str, seed: int) -> "RunFolder":
@@ -41,20 +50,20 @@ class RunFolder:
             try:
                 path.mkdir(parents=True)
                 return cls(path)
-            except FileExistsError:
-                continue
             except (OSError, ValueError) as wrong:
+                if isinstance(wrong, FileExistsError) and path.exists():
+                    continue
                 reason = wrong.strerror if isinstance(wrong, OSError) else wrong
                 raise LogpiError(
                     f"The run folder {str(path)[:200]!r} cannot be made ({reason}): choose another with --out."
                 ) from wrong
         raise LogpiError(f"{where} already has a thousand runs of this second: choose another folder with --out.")
 
-    def describe(self, sections: dict[str, dict[str, Any]], backend: str) -> None:
-        """config.toml, command.txt and versions.json."""
+    def describe(self, asked: str, backend: str) -> None:
+        """config.toml (as `config.dump` made it), command.txt and versions.json."""
         (self.path / "command.txt").write_text(shlex.join(["logpi", *sys.argv[1:]]) + "\n")
         (self.path / "versions.json").write_text(json.dumps(versions() | {"environments": backend}, indent=1) + "\n")
-        write_whole(self.path / "config.toml", config.dump(sections))
+        write_whole(self.path / "config.toml", asked)
 
     def status(self, state: str, more: dict[str, Any] | None = None) -> None:
         """status.json: running, finished, solved, stopped or failed."""
@@ -92,7 +101,8 @@ class Log:
         self.bytes, self.sum = mark["bytes"], hashlib.sha256(self.path.read_bytes())
 
     def close(self) -> None:
-        self.file.close()
+        with contextlib.suppress(OSError):  # what a full disk did not take was told when it was written
+            self.file.close()
 
 
 def agrees(run: Path, mark: dict[str, Any]) -> bool:
@@ -130,14 +140,14 @@ def rows(run: Path) -> Iterator[dict[str, Any]]:
             if not line.endswith(b"\n"):
                 return
             raise LogpiError(f"Line {number} of {file} is not JSON: remove it to read the rest.") from wrong
-        if "error" not in row:
+        if isinstance(row, dict) and "error" not in row:
             yield row
 
 
 def safe(name: str) -> str:
     """A name as part of a path, on any system."""
     plain = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)[:100].strip("._") or "run"
-    return f"{plain}_" if plain.split(".")[0].upper() in RESERVED else plain
+    return f"_{plain}" if plain.split(".")[0].upper() in RESERVED else plain
 
 
 def versions() -> dict[str, str]:

@@ -8,11 +8,29 @@ import torch
 
 from logpi.errors import LogpiError
 from logpi.policy import Policy, build_policy
-from logpi.run.checkpoint import choose, fill
+from logpi.run.checkpoint import choose
 from logpi.run.files import read_json
-from logpi.run.pack import read_tensors
+from logpi.run.pack import fill, must_match, read_tensors
 from logpi.run.paths import load_object
 from logpi.run.spaces import space_from_json
+
+KINDS = {"head": str, "hidden": list, "shared": bool, "normalise_obs": bool, "normalise_reward": bool}
+
+
+def described(file: Path) -> tuple[dict[str, Any], dict[str, Any], str | None, torch.dtype]:
+    """(keywords of `build_policy`, its two spaces, the path of a network of the user's, dtype) from a policy.json."""
+    try:
+        spec = read_json(file)
+        own, dtype = spec.pop("network"), {"float32": torch.float32, "float64": torch.float64}[spec.pop("dtype")]
+        space = {k: space_from_json(spec.pop(k)) for k in ("observations", "actions")}
+        fits = all(type(spec[k]) is kind for k, kind in KINDS.items()) and {*spec} == {*KINDS}
+        if not fits or not all(type(n) is int and n > 0 for n in spec["hidden"]):
+            raise ValueError(spec)
+    except (LookupError, TypeError, ValueError, AttributeError, AssertionError) as wrong:
+        if isinstance(wrong, LogpiError):
+            raise
+        raise LogpiError(f"{file} does not describe a policy: use another checkpoint.") from wrong
+    return spec, space, own, dtype
 
 
 def load(run: str | Path, network: Any = None, device: str = "cpu", allow_nonfinite: bool = False) -> Policy:
@@ -24,19 +42,21 @@ def load(run: str | Path, network: Any = None, device: str = "cpu", allow_nonfin
     folder, skipped = choose(Path(run))
     for reason in skipped:
         warnings.warn(f"Skipped: {reason}", stacklevel=2)
-    spec = read_json(folder / "policy.json")
-    own = spec.pop("network")
-    dtype = getattr(torch, spec.pop("dtype"))
+    spec, space, own, dtype = described(folder / "policy.json")
     if own is not None and network is None:
         raise LogpiError(
             f"This policy has a network of yours ({own}): pass it again, --network {own} or load(run, network=build)."
         )
     network = load_object(network) if isinstance(network, str) and own is not None else network
     network = None if own is None else network
-    space: dict[str, Any] = {k: space_from_json(spec.pop(k)) for k in ("observations", "actions")}
+    file = folder / "policy.safetensors"
+    tensors = read_tensors(file)
+    if network is None:
+        with torch.device("meta"):  # takes no memory, whatever widths a stranger's file claims
+            must_match(build_policy(**space, **spec), tensors, file)
     with torch.random.fork_rng(devices=[]):
         policy = build_policy(**space, **spec, network=network)
     policy.place("cpu", dtype)
-    fill(policy, read_tensors(folder / "policy.safetensors"), folder / "policy.safetensors", allow_nonfinite)
+    fill(policy, tensors, file, allow_nonfinite)
     policy.spec = spec | space | {"network": own}
     return policy.place(device, dtype).eval().requires_grad_(False)

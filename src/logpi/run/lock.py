@@ -16,7 +16,7 @@ class Lock:
     """The file `lock` of a run folder, held from construction on; it says which process, machine and boot holds it."""
 
     def __init__(self, run: Path) -> None:
-        self.handle = os.open(run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self.handle = os.open(run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         deadline = time.monotonic() + PATIENCE
         while not _try(self.handle, fcntl.LOCK_EX):
             if time.monotonic() > deadline:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
-from torch import Tensor
+from torch import Tensor, nn
 
 from logpi.errors import LogpiError
 
@@ -17,6 +17,8 @@ LARGEST_HEADER = 16 * 2**20  # bytes; a hundred thousand tensors need less
 
 def pack(x: Any, tensors: dict[str, Tensor], at: str = "") -> Any:
     """x as JSON, its tensors, arrays and bytes moved to `tensors` under their path."""
+    if at in tensors:
+        raise LogpiError(f"The state has two values that are both called {at}: give their keys other names.")
     if isinstance(x, Tensor):
         tensors[at] = x.detach().cpu().contiguous().clone()
         return {"tensor": at}
@@ -75,3 +77,29 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         if isinstance(wrong, LogpiError):
             raise
         raise LogpiError(f"{file} cannot be read: {' '.join(str(wrong).split())[:200]}.") from wrong
+
+
+def fill(module: nn.Module, tensors: dict[str, Tensor], file: Path, nonfinite: bool = False) -> None:
+    """Load a module's tensors, all of them and no other; the first that does not fit is named."""
+    must_match(module, tensors, file)
+    own = module.state_dict()
+    for name, there in sorted(tensors.items()):
+        if not nonfinite and there.is_floating_point() and not bool(there.to(own[name].dtype).isfinite().all()):
+            raise LogpiError(f"The tensor {name} in {file} holds NaN or inf: use another checkpoint.")
+    module.load_state_dict(tensors)
+
+
+def must_match(module: nn.Module, tensors: dict[str, Tensor], file: Path) -> None:
+    """Refuse tensors that are not a module's, by name, shape or kind."""
+    own = module.state_dict()
+    for name in sorted({*own, *tensors}):
+        if name not in tensors or name not in own:
+            raise LogpiError(
+                f"{file} {'has no' if name in own else 'has a strange'} tensor {name}: is it of another network?"
+            )
+        there, here = tensors[name], own[name]
+        if there.shape != here.shape or there.is_floating_point() != here.is_floating_point():
+            kinds = [f"{list(x.shape)} of {str(x.dtype).removeprefix('torch.')}" for x in (there, here)]
+            raise LogpiError(
+                f"The tensor {name} in {file} is {kinds[0]}, the network's is {kinds[1]}: is it of another one?"
+            )

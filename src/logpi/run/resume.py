@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,9 @@ def resume(
     the caller's own. steps: another horizon, which moves schedules.
     """
     run = Path(run)
-    folder, _ = checkpoint.choose(run)
+    folder, skipped = checkpoint.choose(run)
+    for reason in skipped:
+        warnings.warn(f"Skipped: {reason}", stacklevel=2)
     return records(reopen(folder, config.read(folder / "config.toml"), method, env, network, steps)[0])
 
 
@@ -46,7 +49,11 @@ def reopen(
     steps: int | None = None,
 ) -> tuple[Parts, Settings, str]:
     """(parts as they were at a checkpoint, their settings, what `steps` does to schedules); `asked`: a config.toml."""
-    where, name = str(folder), asked["method"].pop("name")
+    where, name = str(folder), asked.get("method", {}).pop("name", None)
+    if not isinstance(name, str) or "run" not in asked:
+        raise LogpiError(
+            f"The config.toml of {where} does not say what was trained: it needs [method] with a name, and [run]."
+        )
     given = {"env": env, "network": network}
     own = {k: v for k, v in asked["run"].items() if k in given and (is_path(str(v)) or v == "custom")}
     for kind, path, other in (("method", name, method), *((k, v, given[k]) for k, v in own.items())):
@@ -81,6 +88,8 @@ def extend(parts: Parts, horizon: int) -> str:
 
 def go_on(run: Path, steps: int | None, changes: dict[str, Any], own: dict[str, Any]) -> Path:
     """What the command does: the newest whole checkpoint, the log cut back to it, and on to the horizon."""
+    if (run / "manifest.json").exists():
+        raise LogpiError(f"{run} is a checkpoint: resume the run folder that it lies in.")
     if not (run / "config.toml").is_file():
         raise LogpiError(f"{run} is not a run folder that can go on: it has no config.toml.")
     with contextlib.ExitStack() as undo:
@@ -91,11 +100,13 @@ def go_on(run: Path, steps: int | None, changes: dict[str, Any], own: dict[str, 
             config.fill(Options(), asked.get("train", {}), str(run / "config.toml")), **changes
         )
         checkpoint.sweep(folder.checkpoints)
+        for left in run.glob(".*.*.*"):  # of write_whole
+            left.unlink()
         newest, skipped = checkpoint.choose(run, lambda manifest: misfit(run, manifest))
         for line in (*(f"skipped: {reason}" for reason in skipped), *other_versions(run)):
             say(line)
         parts, settings, note = reopen(newest, asked, **own, steps=steps)
-        end = ended(run, parts, settings, changes)
+        end = ended(run, parts, settings, changes | {"until": ...} if skipped else changes)
         if end:
             if status_of(run)["state"] == "running":  # killed between the last checkpoint and this word
                 folder.status("finished", {"steps": parts.state["steps"]})
@@ -136,14 +147,16 @@ def set_aside(checkpoints: Path, newest: Path) -> None:
     """What was skipped is kept under another name, since its place will be written anew."""
     for folder in checkpoints.glob("step-*"):
         if folder.name > newest.name:
-            folder.rename(checkpoints / f"damaged-{folder.name}-{time.time_ns()}")
+            number = 1 + len([*checkpoints.glob(f"damaged-{folder.name}-*")])
+            folder.rename(checkpoints / f"damaged-{folder.name}-{number}")
 
 
 def other_versions(run: Path) -> list[str]:
     """What is not as it was, where equal numbers are promised for equal versions only."""
     try:
         before = json.loads((run / "versions.json").read_text())
-    except (OSError, ValueError):
+        before["torch"]
+    except (OSError, ValueError, LookupError, TypeError):
         return [f"{run / 'versions.json'} cannot be read: whether versions are as they were is not known."]
     changed = [f"{k} {before[k]} -> {v}" for k, v in versions().items() if before.get(k, v) != v and k != "commit"]
     return [f"not the versions this run began with, numbers may differ: {', '.join(changed)}"] if changed else []

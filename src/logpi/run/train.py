@@ -17,7 +17,7 @@ from logpi.errors import EnvironmentFailed, LogpiError
 from logpi.finite import NotFinite
 from logpi.loop import Parts, Record, loop
 from logpi.page import Between, Count, Finite, page
-from logpi.run import chance, checkpoint
+from logpi.run import chance, checkpoint, config
 from logpi.run.display import Display
 from logpi.run.evaluate import evaluate, in_new_process
 from logpi.run.folder import RunFolder
@@ -54,8 +54,9 @@ def train(name: str, method: Any, settings: Settings, options: Options) -> Path:
     parts = assemble(method, settings, name=name)
     note = f"weights: {checkpoint.inherit(parts, Path(options.init))}" if options.init else ""
     short = name.rpartition(":")[2].lower() or name
+    asked = config.dump(parts.config | {"train": dataclasses.asdict(options)})
     folder = RunFolder.create(options.out, settings.env, short, settings.seed)
-    folder.describe(parts.config | {"train": dataclasses.asdict(options)}, parts.collect.envs.backend)
+    folder.describe(asked, parts.collect.envs.backend)
     return carry_out(parts, settings, options, folder, note)
 
 
@@ -176,8 +177,8 @@ def failed(folder: RunFolder, parts: Parts, wrong: BaseException) -> BaseExcepti
         file = write_failure(folder, details)
         at = {"iteration": parts.state["iteration"] + 1, "steps": parts.state["steps"]}
         place = wrong.row() if isinstance(wrong, NotFinite) else {}
-        folder.log.write(at | place | {"error": str(wrong)})
         folder.status("failed", at | {"reason": f"{type(wrong).__name__}: {wrong}", "details": file.name})
+        folder.log.write(at | place | {"error": str(wrong)})
         if isinstance(wrong, EnvironmentFailed) and wrong.details:
             return LogpiError(f"{wrong} Its own traceback is in {file}.")
     if isinstance(wrong, OSError):
@@ -196,7 +197,9 @@ def draw(run: Path) -> None:
 
 
 def report(name: str, run: Path, record: Record, steps: int, state: str, seconds: float, fresh: str) -> None:
-    mean = f"return {record['return']:.1f} in the last 100 episodes" if record["episodes"] else "no episode has ended yet"
+    mean = (
+        f"return {record['return']:.1f} in the last 100 episodes" if record["episodes"] else "no episode has ended yet"
+    )
     reached = f"{state}: {mean}; {fresh}"
     speed = f"speed: {steps:,} steps in {seconds:.1f} s, {steps / max(seconds, 1e-9):,.0f} steps/s"
     following = f"next: {command()} plot {run}  (or eval, play, resume --steps; then logpi show {name}, logpi methods)"

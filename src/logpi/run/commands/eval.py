@@ -20,6 +20,7 @@ class Eval:
     env: str | None = None  # another environment; else the run's own
     network: str | None = None  # ./file.py:build, where the run used one of yours
     seed: int = 10_000  # of the environments' starts
+    allow_nonfinite: bool = False  # weights with NaN, too
 
 
 def main(args: list[str]) -> None:
@@ -29,7 +30,7 @@ def main(args: list[str]) -> None:
     if not given.runs:
         raise LogpiError("logpi eval needs at least one run folder.")
     for run in given.runs:
-        policy = load(run, given.network)
+        policy = load(run, given.network, allow_nonfinite=given.allow_nonfinite)
         env, construct = room.environment_of(run, given.env)
         kinds = [room.evaluate(policy, construct, given.episodes, d, given.seed) for d in (True, False)]
         file = room.write(run, env, given.seed, kinds)

@@ -22,14 +22,15 @@ class Resume:
     env: str | None = None  # ./file.py:MyEnv, the same
     network: str | None = None  # ./file.py:build, the same
     evaluate: int | None = None  # episodes at the end
-    quiet: bool | None = None  # no display
+    quiet: bool = False  # no display
 
 
 def main(args: list[str]) -> None:
     given = parse(Resume, args, "logpi resume")
     if given.steps is not None and given.steps < 1:
         raise LogpiError(f"--steps is {given.steps}: allowed is a whole number 1 or more.")
-    changes = {k: getattr(given, k) for k in ("until", "evaluate", "quiet") if getattr(given, k) is not None}
+    changes = {k: getattr(given, k) for k in ("until", "evaluate") if getattr(given, k) is not None}
+    changes |= {"quiet": True} if given.quiet else {}
     if changes.get("until") == "none":
         changes["until"] = None
     go_on(given.run, given.steps, changes, {k: getattr(given, k) for k in ("method", "env", "network")})
