@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test lint clean
+.PHONY: run test soak lint clean
 
 # train PPO on CartPole-v1 until solved, then play 100 fresh episodes from the saved checkpoint in a new process
 run: .venv/installed
@@ -10,6 +10,10 @@ run: .venv/installed
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
+
+# the exams of docs/reliability.md at their full size: a quarter of an hour on two cores
+soak: .venv/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -36,7 +36,20 @@ _NAMES = {
     "Batch": "logpi.batch",
     "LogpiError": "logpi.errors",
 }
-__all__ = ["METHODS", "Batch", "LogpiError", "average", "kl", "learn", "load", "objective", "psi", "recipe", "resume", "step"]
+__all__ = [
+    "METHODS",
+    "Batch",
+    "LogpiError",
+    "average",
+    "kl",
+    "learn",
+    "load",
+    "objective",
+    "psi",
+    "recipe",
+    "resume",
+    "step",
+]
 
 
 def __dir__() -> list[str]:

@@ -20,7 +20,7 @@ import logpi
 from logpi import average, kl, objective, psi
 from logpi.run import cli
 from logpi.run.bootstrap import bootstrap
-from logpi.run.config import sections
+from logpi.run.config import dump, sections
 from logpi.run.folder import RunFolder, rows
 from logpi.run.plot import grouped, mean_curve, plot, read
 from logpi.run.setup import Settings
@@ -210,7 +210,7 @@ def test_the_config_is_toml_whatever_the_names(tmp_path: Path) -> None:
 
     settings = Settings(env='./my "env"\\é😀.py:Env', hidden=(3, 4))
     folder = RunFolder.create(str(tmp_path), settings.env, "ppo", 0)
-    folder.describe(sections("ppo", logpi.METHODS["ppo"](lr=1e-5), settings, Options()), "native")
+    folder.describe(dump(sections("ppo", logpi.METHODS["ppo"](lr=1e-5), settings, Options())), "native")
     folder.close()
     config = tomllib.loads((folder.path / "config.toml").read_text())
     assert config["run"]["env"] == settings.env and config["run"]["hidden"] == [3, 4] and config["method"]["lr"] == 1e-5

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from exams import command, differences, finish, log, state, the_run, train
+from exams import command, differences, finish, here, log, state, the_run, train
 
 import logpi
 from logpi.run import checkpoint
 
-PAGE = {"envs": 2, "length": 16}
+PAGE = {"envs": 2, "length": 16, "epochs": 2}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_what_is_done_beside_training_changes_no_number(name, plain, tmp_path, m
 
 
 def test_nor_does_evaluation(plain, tmp_path):
-    finish(train("ppo", "discrete", 640, tmp_path, "--eval-every 64"))
+    here(train("ppo", "discrete", 640, tmp_path, "--eval-every 64"))
     run = the_run(tmp_path)
     rows = log(run)
     assert sum("eval_return" in row for row in rows) == 10 and "eval_return" in rows[1] and "eval_return" not in rows[0]
@@ -49,7 +49,7 @@ def test_nor_does_evaluation(plain, tmp_path):
 
 def test_nor_does_the_folder_from_which_it_is_called(plain, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    finish(train("ppo", "discrete", 640, Path("here")))
+    here(train("ppo", "discrete", 640, Path("here")))
     assert differences(plain, the_run(tmp_path / "here")) == []
 
 
@@ -66,7 +66,7 @@ def test_python_gets_the_numbers_of_the_command(plain, tmp_path):
 def test_workers_give_the_numbers_of_one_process(tmp_path):
     for backend in ("sync", "async --workers 2"):
         words = " ".join(train("ppo", "box", 960, tmp_path / backend[:4], "")[3:])
-        finish(command(words.replace("--backend sync", f"--backend {backend}").replace("--envs 2", "--envs 3")))
+        here(command(words.replace("--backend sync", f"--backend {backend}").replace("--envs 2", "--envs 3")))
     one, two = (the_run(tmp_path / name) for name in ("sync", "asyn"))
     assert log(one) == log(two)
     for name, data in state(one).items():
@@ -95,7 +95,7 @@ def test_an_environment_that_draws_from_the_global_generators_is_seeded_too_and_
     (tmp_path / "noisy.py").write_text(NOISY)
     line = f"train ppo --env {tmp_path}/noisy.py:Env --envs 2 --length 16 --hidden 4 --steps 320 --quiet --no-plot --evaluate 0"
     for name, more in {"one": "", "two": "", "looked at": "--eval-every 64"}.items():
-        finish(command(f"{line} --out '{tmp_path}/{name}' {more}"))
+        here(command(f"{line} --out '{tmp_path}/{name}' {more}"))
     one, two, looked = (log(the_run(tmp_path / name)) for name in ("one", "two", "looked at"))
     assert one == two == [{k: v for k, v in row.items() if not k.startswith("eval")} for row in looked]
     manifest = checkpoint.verify(max((the_run(tmp_path / "one") / "checkpoints").glob("step-*")))

@@ -248,8 +248,8 @@ def test_a_policy_json_of_anything_else_is_one_sentence(last: Path) -> None:
 def test_a_network_larger_than_its_file_takes_no_memory(change: dict[str, Any], last: Path) -> None:
     spec = json.loads((last / "policy.json").read_text())
     forge(last, {"policy.json": json.dumps(spec | change).encode()})
-    said = refusal(logpi.load, last)
-    assert said.startswith("The tensor network.") and said.endswith("[4000000] of float32: is it of another one?")
+    said = f"{last / 'policy.json'} claims a layer of 4,000,000: policy.safetensors holds none such."
+    assert refusal(logpi.load, last) == said
 
 
 def test_a_trainer_json_of_anything_else_is_one_sentence(last: Path) -> None:

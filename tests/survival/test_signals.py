@@ -6,18 +6,24 @@ import time
 from pathlib import Path
 
 import pytest
-from exams import command, finish, start, stop, the_run, train
+from exams import command, here, start, stop, the_run, train
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
-@pytest.mark.parametrize("number", CODES)
-def test_a_signal_saves_and_ends_the_process_within_two_seconds(number: int, tmp_path: Path) -> None:
-    finish(train("ppo", "discrete", 6_000, tmp_path / "straight", "--save-every 300"))
-    for seed in range(2):
-        told = stop("ppo", "discrete", number, seed, tmp_path / str(seed), the_run(tmp_path / "straight"))
-        assert (told.code, told.whole, told.differences) == (CODES[number], True, [])
-        assert told.seconds <= 2
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("straight")
+    here(train("ppo", "discrete", 4_000, out, "--save-every 300"))
+    return the_run(out)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_signal_saves_and_ends_the_process_within_two_seconds(seed: int, straight: Path, tmp_path: Path) -> None:
+    number = [*CODES][seed % 2]
+    told = stop(number, seed, tmp_path, straight, here)
+    assert (told.code, told.whole, told.differences) == (CODES[number], True, [])
+    assert told.seconds <= 2
 
 
 SLOW = '''
@@ -78,7 +84,7 @@ def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
 def test_a_stopped_run_is_shown_as_stopped_and_a_killed_one_as_interrupted(tmp_path: Path) -> None:
     from logpi.run.folder import status_of
 
-    told = stop("ppo", "discrete", signal.SIGTERM, 3, tmp_path / "stopped")
+    told = stop(signal.SIGTERM, 3, tmp_path / "stopped")
     assert told.whole and status_of(the_run(tmp_path / "stopped"))["state"] == "stopped"
     process = start(train("ppo", "discrete", 10**6, tmp_path / "killed"))
     run = begun(tmp_path / "killed")

@@ -142,7 +142,9 @@ class Control:
         version = torch.full(mask.shape, self.version, device=mask.device)
         ends = terminated & mask, truncated & mask | broken  # a break cuts off the action before it, which bootstraps
         batch = Batch(policy.normalise(x.obs), x.action, log_pi, x.params, reward, *ends, mask, version, start)
-        return batch if critic is None else self._look(policy, critic, batch, policy.normalise(final))
+        if critic is None:
+            return batch
+        return self._look(policy, critic, batch, torch.where(final.isfinite(), policy.normalise(final), final))
 
     def _look(self, policy: Policy, critic: Any, b: Batch, final: Tensor) -> Batch:
         """What the critic says of every observation, and of what followed it *before any reset*."""

@@ -17,9 +17,10 @@ from typing import Any
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
+from logpi import chance
 from logpi.errors import LogpiError
 from logpi.loop import Parts
-from logpi.run import chance, config
+from logpi.run import config
 from logpi.run.files import LARGEST, digest, digest_of, flush, read_json
 from logpi.run.pack import fill, pack, read_tensors, unpack
 from logpi.run.spaces import space_to_json

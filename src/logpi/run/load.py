@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from gymnasium.spaces import Discrete
 
 from logpi.errors import LogpiError
 from logpi.policy import Policy, build_policy
 from logpi.run.checkpoint import choose
 from logpi.run.files import read_json
-from logpi.run.pack import fill, must_match, read_tensors
+from logpi.run.pack import fill, read_tensors
 from logpi.run.paths import load_object
 from logpi.run.spaces import space_from_json
 
@@ -51,9 +52,10 @@ def load(run: str | Path, network: Any = None, device: str = "cpu", allow_nonfin
     network = None if own is None else network
     file = folder / "policy.safetensors"
     tensors = read_tensors(file)
-    if network is None:
-        with torch.device("meta"):  # takes no memory, whatever widths a stranger's file claims
-            must_match(build_policy(**space, **spec), tensors, file)
+    claimed = {*spec["hidden"]} | ({int(space["actions"].n)} if isinstance(space["actions"], Discrete) else set())
+    strange = claimed - {n for x in tensors.values() for n in x.shape}
+    if network is None and strange:  # before a network of such a size takes the memory
+        raise LogpiError(f"{folder / 'policy.json'} claims a layer of {max(strange):,}: {file.name} holds none such.")
     with torch.random.fork_rng(devices=[]):
         policy = build_policy(**space, **spec, network=network)
     policy.place("cpu", dtype)

@@ -81,16 +81,6 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
 
 def fill(module: nn.Module, tensors: dict[str, Tensor], file: Path, nonfinite: bool = False) -> None:
     """Load a module's tensors, all of them and no other; the first that does not fit is named."""
-    must_match(module, tensors, file)
-    own = module.state_dict()
-    for name, there in sorted(tensors.items()):
-        if not nonfinite and there.is_floating_point() and not bool(there.to(own[name].dtype).isfinite().all()):
-            raise LogpiError(f"The tensor {name} in {file} holds NaN or inf: use another checkpoint.")
-    module.load_state_dict(tensors)
-
-
-def must_match(module: nn.Module, tensors: dict[str, Tensor], file: Path) -> None:
-    """Refuse tensors that are not a module's, by name, shape or kind."""
     own = module.state_dict()
     for name in sorted({*own, *tensors}):
         if name not in tensors or name not in own:
@@ -103,3 +93,6 @@ def must_match(module: nn.Module, tensors: dict[str, Tensor], file: Path) -> Non
             raise LogpiError(
                 f"The tensor {name} in {file} is {kinds[0]}, the network's is {kinds[1]}: is it of another one?"
             )
+        if not nonfinite and there.is_floating_point() and not bool(there.to(here.dtype).isfinite().all()):
+            raise LogpiError(f"The tensor {name} in {file} holds NaN or inf: use another checkpoint.")
+    module.load_state_dict(tensors)

@@ -13,11 +13,12 @@ from typing import Any
 
 from rich.console import Console
 
+from logpi import chance
 from logpi.errors import LogpiError
 from logpi.loop import Parts, Record
 from logpi.methods import METHODS
 from logpi.page import option
-from logpi.run import chance, checkpoint, config
+from logpi.run import checkpoint, config
 from logpi.run.files import write_whole
 from logpi.run.folder import RunFolder, agrees, status_of, versions
 from logpi.run.paths import is_path

@@ -4,7 +4,7 @@ import os
 import signal
 from types import FrameType
 
-GRACE = 1.2  # seconds that an iteration may still take after the first signal
+GRACE = 0.8  # seconds that an iteration may still take after the first signal
 
 
 class Interrupted(BaseException):

@@ -13,11 +13,12 @@ from typing import Annotated, Any, Literal
 
 from rich.console import Console
 
+from logpi import chance
 from logpi.errors import EnvironmentFailed, LogpiError
 from logpi.finite import NotFinite
 from logpi.loop import Parts, Record, loop
 from logpi.page import Between, Count, Finite, page
-from logpi.run import chance, checkpoint, config
+from logpi.run import checkpoint, config
 from logpi.run.display import Display
 from logpi.run.evaluate import evaluate, in_new_process
 from logpi.run.folder import RunFolder
@@ -158,7 +159,7 @@ def keep(parts: Parts, folder: RunFolder, options: Options, record: Record | Non
 
 def tell_failures(parts: Parts, folder: RunFolder, display: Display) -> None:
     """What broke and was restarted: a line each, and the environment's own traceback in failures/."""
-    while getattr(parts.collect.envs, "failures", []):
+    while parts.collect.envs.failures:
         failure = parts.collect.envs.failures.pop(0)
         display.say(f"{failure} It was restarted; more in {write_failure(folder, failure.details)}.")
 

@@ -1,15 +1,14 @@
 """Where an environment is: by its own get_state and set_state, or by what its episode began from and its actions since."""
 
 import contextlib
-import random
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
+from logpi.chance import untouched
 from logpi.errors import EnvironmentFailed
 from logpi.workers import wire
 
@@ -159,17 +158,3 @@ def set_offered(env: gymnasium.Env, states: list[Any]) -> None:
         else:
             blank = layer.clone_state()
             layer.restore_state(type(blank)(state))
-
-
-@contextlib.contextmanager
-def untouched() -> Iterator[None]:
-    """Python's, numpy's and (where it is loaded) torch's global generators as they were."""
-    torch = sys.modules.get("torch")
-    before = random.getstate(), np.random.get_state(), torch.get_rng_state() if torch else None
-    try:
-        yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-        if torch:
-            torch.set_rng_state(before[2])

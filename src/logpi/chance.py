@@ -1,29 +1,33 @@
-"""The global random generators: seeded by a run of the command line, kept in its checkpoints, left alone by evaluation."""
+"""The global random generators: seeded by a run of the command line, kept in its checkpoints, left alone by what only looks.
+
+Ours are never drawn from, but an environment or a network of the user's may. torch's are meant where torch is loaded.
+"""
 
 import contextlib
 import random
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import torch
 
 
 def seed(number: int) -> None:
-    """Python's, numpy's and torch's: ours are never drawn from, but an environment or a network of the user's may."""
+    """Python's, numpy's and torch's."""
     random.seed(number)
     np.random.seed(number % 2**32)
-    torch.manual_seed(number)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(number)
 
 
 def state() -> dict[str, Any]:
     version, words, gauss = random.getstate()
-    name, key, position, has_gauss, cached = np.random.get_state()
+    torch = sys.modules.get("torch")
     return {
         "python": [version, np.array(words, np.uint64), gauss],
-        "numpy": [name, key, position, has_gauss, cached],
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        "numpy": list(np.random.get_state()),
+        "torch": torch.get_rng_state() if torch else None,
+        "cuda": torch.cuda.get_rng_state_all() if torch and torch.cuda.is_initialized() else [],
     }
 
 
@@ -31,8 +35,10 @@ def load_state(found: dict[str, Any]) -> None:
     version, words, gauss = found["python"]
     random.setstate((version, tuple(words.tolist()), gauss))
     np.random.set_state(tuple(found["numpy"]))
-    torch.set_rng_state(found["torch"])
-    if found["cuda"] and torch.cuda.device_count() >= len(found["cuda"]):
+    torch = sys.modules.get("torch")
+    if torch and found["torch"] is not None:
+        torch.set_rng_state(found["torch"])
+    if torch and found["cuda"] and torch.cuda.device_count() >= len(found["cuda"]):
         torch.cuda.set_rng_state_all(found["cuda"])
 
 
