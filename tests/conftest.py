@@ -43,11 +43,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         session.config.workeroutput["said"] = sorted(said)
         return
     chosen = session.config.option.keyword or session.config.args != session.config.getini("testpaths")
-    if exitstatus == 0 and not chosen:
+    if not chosen:
         silent = [f"{file.relative_to(SRC)}:{first}" for file, first, last in made() if not heard(file, first, last)]
         if silent:
             print(f"\nNo test hears these sentences: {', '.join(silent)}")
-            session.exitstatus = 1
+            session.exitstatus = exitstatus or 1
 
 
 def heard(file: Path, first: int, last: int) -> bool:

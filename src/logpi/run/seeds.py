@@ -35,6 +35,7 @@ class Child:
         self.seed, self.where = seed, where
         self.run: Path | None = None
         self.before = set(self._folders())
+        self.lines: list[str] = []
         self.said: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         own = ["--seed", str(seed), "--seeds", "1", "--quiet"]
         self.process = subprocess.Popen(
@@ -50,6 +51,10 @@ class Child:
         """The exit code, None while it runs."""
         code = self.process.poll()
         self.run = self.run or self._own()
+        if code is not None and not self.said.closed:
+            with self.said:
+                self.said.seek(0)
+                self.lines = [line for line in self.said.read().splitlines() if line.strip()]
         return code
 
     @property
@@ -57,9 +62,10 @@ class Child:
         return self.process.returncode in STOPPED
 
     def sentence(self) -> str:
-        self.said.seek(0)
-        lines = [line for line in self.said.read().splitlines() if line.strip()]
-        return lines[-1].removeprefix("logpi: ") if lines else f"its process ended with {self.process.returncode}"
+        """Its last, once it has ended."""
+        if not self.lines:
+            return f"its process ended with {self.process.returncode}"
+        return self.lines[-1].removeprefix("logpi: ")
 
     def _folders(self) -> list[Path]:
         return [*self.where.glob(f"{self.seed}-*")]
