@@ -160,14 +160,15 @@ def kill(
 
 
 def _wait_for_a_row(process: subprocess.Popen[str], out: Path) -> None:
-    """Until metrics.jsonl has changed, or the process has ended."""
+    """Until metrics.jsonl has another row, or the process has ended."""
     before = _sizes(out)
     while process.poll() is None and _sizes(out) == before:
         time.sleep(0.01)
 
 
 def _sizes(out: Path) -> list[tuple[int, int]]:
-    return [(f.stat().st_size, f.stat().st_mtime_ns) for f in out.glob("*/*/*/metrics.jsonl")]
+    found = [f.stat() for f in out.glob("*/*/*/metrics.jsonl")]
+    return [(f.st_size, f.st_mtime_ns) for f in found if f.st_size]
 
 
 def _last_steps(out: Path) -> int:

@@ -42,6 +42,11 @@ def main() -> None:
     try:
         args = _imports(args)
         sys.exit(dispatch(args))
+    except SystemExit as end:
+        if isinstance(end.code, int) and end.code > 128:  # a signal: all is saved, and torch takes a second to leave
+            sys.stdout.flush(), sys.stderr.flush()
+            os._exit(end.code)
+        raise
     except BrokenPipeError:  # whoever read has seen enough: logpi runs | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(141)

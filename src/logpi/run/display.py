@@ -32,10 +32,9 @@ class Display:
         self.live = Live(console=self.console, refresh_per_second=8, transient=True) if fancy else None
 
     def __enter__(self) -> "Display":
+        self.say(self.title)
         if self.live is not None:
             self.live.start()
-        elif not self.quiet:
-            self.say(self.title)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -64,7 +63,7 @@ class Display:
         return f"{seconds // 60}:{seconds % 60:02d}"
 
     def _table(self, record: Record, speed: float) -> Table:
-        table = Table(title=self.title, title_justify="left", show_header=False, box=None, padding=(0, 2))
+        table = Table(show_header=False, box=None, padding=(0, 2))
         done = f"{record.steps:,} of {self.horizon:,} steps"
         table.add_row(done, ProgressBar(total=self.horizon, completed=record.steps, width=30))
         table.add_row("steps per second", f"{speed:,.0f}   ({self._left(record, speed)} left)")

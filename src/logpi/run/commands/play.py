@@ -1,5 +1,6 @@
 """logpi play RUN"""
 
+import os
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ def main(args: list[str]) -> None:
         raise LogpiError(f"--episodes is {given.episodes}: allowed is a whole number 1 or more.")
     if given.fps is not None and not 1 <= given.fps <= 1000:
         raise LogpiError(f"--fps is {given.fps:g}: allowed is a number from 1 to 1000.")
+    if given.video:
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # a film needs no screen, and pygame complains of none
     policy = load(given.run, given.network)
     name, construct = environment_of(given.run, given.env)
     env = room.environment(name, construct, "rgb_array" if given.video else "human", given.fps)
