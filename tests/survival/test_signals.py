@@ -65,7 +65,6 @@ def test_an_iteration_that_takes_longer_is_given_up(number: int, tmp_path: Path)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert time.perf_counter() - began <= 2 and (process.returncode, out) == (CODES[number], "")
-    assert "stopping after this iteration; a second Ctrl-C stops at once" in err
     assert "all up to step-000000000000 is saved" in err and f"resume {run}" in err and "Traceback" not in err
     assert json.loads((run / "status.json").read_text())["state"] == "stopped"
 
@@ -74,7 +73,8 @@ def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
     process = start(slow(tmp_path))
     begun(tmp_path / "runs")
     process.send_signal(signal.SIGINT)
-    assert process.stderr.readline() == "\n" and "stopping" in process.stderr.readline()
+    time.sleep(0.2)  # the grace of the iteration is longer
+    assert process.poll() is None
     began = time.perf_counter()
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)

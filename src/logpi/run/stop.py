@@ -1,6 +1,5 @@
 """Ctrl-C and SIGTERM: the first asks, the second ends the process at once."""
 
-import os
 import signal
 from types import FrameType
 
@@ -39,7 +38,6 @@ class Stop:
         for n in (signal.SIGINT, signal.SIGTERM):
             signal.signal(n, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, GRACE)
-        os.write(2, b"\nstopping after this iteration; a second Ctrl-C stops at once\n")
 
     def _late(self, number: int, frame: FrameType | None) -> None:
         raise Interrupted
