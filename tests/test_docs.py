@@ -68,6 +68,13 @@ def test_examples_run_and_are_short(script, tmp_path):
     assert python(str(script), cwd=tmp_path).strip()
 
 
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")))])
+def test_what_a_page_links_to_is_there(page):
+    file = ROOT / page
+    links = re.findall(r"\]\(([^)#]+)\)", file.read_text())
+    assert all((file.parent / link).exists() for link in links if "://" not in link), links
+
+
 def test_every_metric_that_is_logged_is_explained():
     import logpi
 

@@ -53,6 +53,7 @@ def test_a_checkpoint_is_six_files_and_leaves_nothing_else(tmp_path: Path) -> No
 
 def test_a_score_that_is_no_number_is_none(tmp_path: Path) -> None:
     for i, (score, kept) in enumerate([(1.5, 1.5), (float("nan"), None), (float("inf"), None), (None, None)]):
+        (tmp_path / str(i)).mkdir()
         saved = checkpoint.save(parts(), tmp_path / str(i), {"bytes": 3, "sha256": "x"}, score)
         manifest = checkpoint.verify(saved)
         assert (manifest["score"], manifest["log"]) == (kept, {"bytes": 3, "sha256": "x"})
@@ -140,9 +141,11 @@ def test_an_existing_checkpoint_is_left_as_it_is(tmp_path: Path) -> None:
     made = parts()
     saved = checkpoint.save(made, tmp_path)
     before = {f.name: (f.read_bytes(), f.stat().st_mtime_ns) for f in saved.iterdir()}
+    assert checkpoint.save(made, tmp_path) == saved
     with torch.no_grad():
         next(made.policy.parameters()).add_(1.0)
-    assert checkpoint.save(made, tmp_path) == saved
+    with pytest.raises(logpi.LogpiError, match="has other weights, it is of another run: save to another folder"):
+        checkpoint.save(made, tmp_path)
     assert {f.name: (f.read_bytes(), f.stat().st_mtime_ns) for f in saved.iterdir()} == before
 
 

@@ -48,6 +48,8 @@ def test_the_command_line_says_so(refused: Any, tmp_path: Path) -> None:
         "methods --import no_such_module": "logpi: --import no_such_module: No module named 'no_such_module'.\n",
         "resume nowhere --steps 0": "logpi: --steps is 0: allowed is a whole number 1 or more.\n",
         "track --to tensorboard": "logpi: logpi track needs at least one run folder.\n",
+        "track nowhere --to": "logpi: logpi track needs a view: --to tensorboard, wandb or trackio.\n",
+        "resume one two": "logpi: logpi resume does not take 'two' too: one is enough. See logpi resume --help.\n",
         f"train ppo --reference nowhere {QUICK}": "logpi: This page has no KL to a reference policy: grpo and rloo with --kl above 0 do.\n",
     }
     for line, words in lines.items():

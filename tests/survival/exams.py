@@ -149,9 +149,9 @@ def kill(
         process.wait()
         told.kills += 1
         told.moments.append(_last_steps(out / "killed"))
-        run = the_run(out / "killed")
-        words = command(f"resume {run}") if run is not None else words
-    if the_run(out / "killed") is None or process.returncode != 0:
+        runs = [f.parent for f in (out / "killed").glob("*/*/*/config.toml")]
+        words = command(f"resume {runs[-1]}") if runs else words
+    if process.returncode != 0:
         finish(words)
     one, other = the_run(out / "straight"), the_run(out / "killed")
     assert one is not None and other is not None

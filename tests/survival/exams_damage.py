@@ -48,7 +48,9 @@ def small_run(out: Path, steps: int = 320, save_every: int = 64, keep: int = 9, 
 
 def again(run: Path, steps: int | None = None) -> Path:
     """What `logpi resume RUN` does."""
-    return go_on(run, steps, dict(QUIET), {"method": None, "env": None, "network": None})
+    return go_on(
+        run, {} if steps is None else {"steps": steps}, dict(QUIET), {"method": None, "env": None, "network": None}
+    )
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -144,7 +146,10 @@ def log(run: Path, folders: list[Path], number: int, chance: random.Random) -> A
     file, marks = run / "metrics.jsonl", {folder: checkpoint.unseal(folder)["log"]["bytes"] for folder in folders}
     bit = chance.randrange(8 * marks[folders[-1]])
     flip_bit(file, bit)
-    return Attack({f: f for f in folders if marks[f] > bit // 8}, "does not begin with what was logged up to it.")
+    return Attack(
+        {f: f for f in folders if marks[f] > bit // 8},
+        "does not begin with what was logged up to it: put the file back",
+    )
 
 
 KINDS: dict[str, Callable[..., Attack]] = {

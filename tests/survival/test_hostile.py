@@ -122,7 +122,7 @@ def test_a_link_in_place_of_a_checkpoint_is_skipped(run: Path, last: Path, tmp_p
     last.symlink_to(tmp_path / last.name)
     said = f"{last} is not a checkpoint: that is a folder step-*, and no other kind of file is ever read."
     assert refusal(logpi.load, last) == said
-    assert refusal(logpi.load, run) == f"{run} has no checkpoint that is whole: {said}"
+    assert refusal(logpi.load, run) == f"{run} has no checkpoint that can be taken: {said}"
 
 
 @pytest.mark.parametrize("name", ["lock", "metrics.jsonl", "checkpoints", "history.jsonl"])

@@ -211,7 +211,7 @@ def test_a_manifest_whose_sum_fits_but_whose_facts_are_of_another_kind_is_refuse
     for changed in [*(manifest | f for f in FACTS), *({k: manifest[k] for k in manifest if k != x} for x in manifest)]:
         (last / "manifest.json").write_bytes(checkpoint.seal(changed))
         assert refusal(logpi.load, last) == said, changed
-        assert refusal(exam.again, run) == f"{run} has no checkpoint that is whole: {said}"
+        assert refusal(exam.again, run) == f"{run} has no checkpoint that can be taken: {said}"
         checkpoint.prune(run / "checkpoints", 1)
         assert last.is_dir()
 

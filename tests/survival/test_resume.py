@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,33 @@ def test_python_goes_on_from_what_it_saved(tmp_path: Path) -> None:
     assert all(str(r.metrics) == str(s.metrics) for r, s in zip(rest, straight[4:], strict=True))
     with pytest.raises(logpi.LogpiError, match=r"used an environment of yours \(custom\): pass it again, --env custom"):
         list(logpi.resume(next(logpi.learn("ppo", Reach, steps=64)).save(tmp_path / "own")))
+
+
+def test_a_run_without_a_checkpoint_yet_begins_at_its_start(tmp_path: Path) -> None:
+    here(train("ppo", "discrete", 320, tmp_path / "straight"))
+    here(train("ppo", "discrete", 320, tmp_path / "killed"))
+    run = the_run(tmp_path / "killed")
+    for file in ("status.json", "command.txt", "versions.json"):
+        (run / file).unlink()
+    shutil.rmtree(run / "checkpoints")
+    (run / "metrics.jsonl").write_text('{"iteration": 1, "st')
+    here(command(f"resume {run}"))
+    assert differences(the_run(tmp_path / "straight"), run) == []
+
+
+def test_what_was_saved_from_python_is_found_by_its_folder(tmp_path: Path) -> None:
+    for record in logpi.learn("ppo", steps=128, envs=2, length=32):
+        record.save(tmp_path / "saved")
+    assert logpi.load(tmp_path / "saved").act([0.0] * 4) == record.policy.act([0.0] * 4)
+    assert [r.steps for r in logpi.resume(tmp_path / "saved", steps=192)] == [192]
+
+
+def test_a_run_may_go_on_with_another_answer_to_what_breaks(tmp_path: Path) -> None:
+    here(train("ppo", "box", 320, tmp_path).__add__(["--backend", "async", "--workers", "2"]))
+    run = the_run(tmp_path)
+    here(command(f"resume {run} --steps 640 --on-failure restart --step-timeout 5 --workers 1"))
+    assert [row["steps"] for row in log(run)] == list(range(32, 641, 32))
+    assert 'on_failure = "restart"' in (run / "config.toml").read_text()
 
 
 def test_global_generators_go_on_where_they_were(tmp_path: Path) -> None:

@@ -81,6 +81,16 @@ def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
     assert time.perf_counter() - began < 0.5 and process.returncode == -signal.SIGTERM
 
 
+def test_two_signals_at_the_same_moment_end_it_too(tmp_path: Path) -> None:
+    process = start(slow(tmp_path))
+    begun(tmp_path / "runs")
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    began = time.perf_counter()
+    _, err = process.communicate(timeout=60)
+    assert time.perf_counter() - began < 0.5 and process.returncode in (-signal.SIGTERM, -signal.SIGINT) and err == ""
+
+
 def test_a_stopped_run_is_shown_as_stopped_and_a_killed_one_as_interrupted(tmp_path: Path) -> None:
     from logpi.run.folder import status_of
 

@@ -26,6 +26,7 @@ from logpi.run.pack import fill, pack, read_tensors, unpack
 from logpi.run.spaces import space_to_json
 
 FORMAT = 2
+FREE = ("steps", "workers", "step_timeout", "on_failure")  # settings that a run may go on with changed
 FACTS = {"format", "step", "method", "environments", "finite", "score", "log", "files"}
 FILES = ("config.toml", "policy.json", "policy.safetensors", "trainer.json", "trainer.safetensors")
 
@@ -50,18 +51,22 @@ def save(parts: Parts, folder: Path, log: dict[str, Any] | None = None, score: f
 
     log: how far metrics.jsonl had come. score: what the best of several is chosen by.
     """
-    final = folder / f"step-{parts.state['steps']:012d}"
+    final, policy = folder / f"step-{parts.state['steps']:012d}", parts.policy.state_dict()
+    weights = tensors_to_bytes({k: v.detach().cpu().contiguous() for k, v in policy.items()})
     if final.exists():
-        verify(final)
+        if verify(final)["files"]["policy.safetensors"]["sha256"] != digest(weights):
+            raise LogpiError(f"{final} has other weights, it is of another run: save to another folder.")
         return final
-    trainer, policy, tensors = trainer_state(parts), parts.policy.state_dict(), dict[str, Tensor]()
+    if log is None:
+        folder.mkdir(parents=True, exist_ok=True)
+    trainer, tensors = trainer_state(parts), dict[str, Tensor]()
     spec = {k: space_to_json(v) if k in ("observations", "actions") else v for k, v in parts.policy.spec.items()}
     spec["dtype"] = str(next(parts.policy.parameters()).dtype).removeprefix("torch.")
     packed = json.dumps(pack(trainer, tensors))
     contents = {
         "config.toml": config.dump(parts.config).encode(),
         "policy.json": json.dumps(spec).encode(),
-        "policy.safetensors": tensors_to_bytes({k: v.detach().cpu().contiguous() for k, v in policy.items()}),
+        "policy.safetensors": weights,
         "trainer.json": packed.encode(),
         "trainer.safetensors": tensors_to_bytes(tensors),
     }
@@ -85,7 +90,7 @@ def publish(contents: dict[str, bytes], final: Path) -> None:
     temporary = final.with_name(f".{final.name}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        temporary.mkdir(parents=True)
+        temporary.mkdir()
         for name, data in contents.items():
             (temporary / name).write_bytes(data)
             flush(temporary / name)
@@ -170,7 +175,8 @@ def choose(run: Path, fits: Callable[[dict[str, Any]], str | None] = lambda _: N
         verify(run)
         return run, []
     skipped: list[str] = []
-    for folder in sorted((run / "checkpoints").glob("step-*"), reverse=True):
+    places = [*(run / "checkpoints").glob("step-*"), *run.glob("step-*")]  # of a run, or of `record.save`
+    for folder in sorted(places, reverse=True):
         try:
             reason = fits(verify(folder))
         except LogpiError as wrong:
@@ -179,7 +185,7 @@ def choose(run: Path, fits: Callable[[dict[str, Any]], str | None] = lambda _: N
             return folder, skipped
         skipped.append(reason)
     if skipped:
-        raise LogpiError(f"{run} has no checkpoint that is whole: {skipped[0]}")
+        raise LogpiError(f"{run} has no checkpoint that can be taken: {skipped[0]}")
     raise LogpiError(f"{run} has no checkpoint: it must be a run folder, or one of its checkpoints/step-*.")
 
 
@@ -257,7 +263,7 @@ def must_agree(ours: dict[str, Any], saved: dict[str, Any], folder: Path) -> Non
         for key in sorted({*ours[section], *saved[section]}):
             here, there = (x[section].get(key) for x in (ours, saved))
             by_path = isinstance(here, str) and isinstance(there, str) and ":" in here and ":" in there
-            if here != there and not by_path and (section, key) != ("run", "steps"):
+            if here != there and not by_path and key not in (FREE if section == "run" else ()):
                 raise LogpiError(
                     f"{folder} was saved with {key} {there}, not {here}: "
                     "to train on with other settings start a new run from its weights with --init."

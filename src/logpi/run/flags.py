@@ -23,6 +23,8 @@ def parse(kind: Any, args: list[str], prog: str, description: str = "") -> Any:
         if end.code:
             raise LogpiError(_sentence(said.getvalue(), prog)) from end
         raise
+    if unknown and not any(u.startswith("-") for u in unknown):
+        raise LogpiError(f"{prog} does not take {unknown[0]!r} too: one is enough. See {prog} --help.")
     if unknown:
         flags = [w for line in _flags(kind) for w in line]
         first = next((u for u in unknown if u.startswith("--")), unknown[0])

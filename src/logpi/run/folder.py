@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -35,6 +36,8 @@ class RunFolder:
                 )
         self.path, self.lock = path, Lock(path)
         self.checkpoints = path / "checkpoints"
+        with contextlib.suppress(FileExistsError):
+            self.checkpoints.mkdir()
         try:
             self.log = Log(path / "metrics.jsonl")
         except OSError:
@@ -61,9 +64,9 @@ class RunFolder:
 
     def describe(self, asked: str, backend: str) -> None:
         """config.toml (as `config.dump` made it), command.txt and versions.json."""
+        write_whole(self.path / "config.toml", asked)  # from here on the run can be begun again
         (self.path / "command.txt").write_text(shlex.join(["logpi", *sys.argv[1:]]) + "\n")
         (self.path / "versions.json").write_text(json.dumps(versions() | {"environments": backend}, indent=1) + "\n")
-        write_whole(self.path / "config.toml", asked)
 
     def status(self, state: str, more: dict[str, Any] | None = None) -> None:
         """status.json: running, finished, solved, stopped or failed."""
@@ -154,8 +157,10 @@ def versions() -> dict[str, str]:
     """What numbers depend on beside the settings."""
     found = {"logpi": __version__} | {name: version(name) for name in ("torch", "numpy", "gymnasium", "safetensors")}
     found |= {"python": platform.python_version(), "platform": platform.platform()}
-    here = Path(__file__).parent
-    asked = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True)
+    root = Path(__file__).parents[3]
+    if not (root / ".git").exists() or shutil.which("git") is None:
+        return found
+    asked = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True)
     return found | ({"commit": asked.stdout.strip()} if not asked.returncode else {})
 
 

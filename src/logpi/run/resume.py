@@ -38,7 +38,8 @@ def resume(
     folder, skipped = checkpoint.choose(run)
     for reason in skipped:
         warnings.warn(f"Skipped: {reason}", stacklevel=2)
-    return records(reopen(folder, config.read(folder / "config.toml"), method, env, network, steps)[0])
+    typed = {} if steps is None else {"steps": steps}
+    return records(reopen(folder, config.read(folder / "config.toml"), method, env, network, typed)[0])
 
 
 def reopen(
@@ -47,28 +48,39 @@ def reopen(
     method: Any = None,
     env: Any = None,
     network: Any = None,
-    steps: int | None = None,
+    typed: dict[str, Any] | None = None,
 ) -> tuple[Parts, Settings, str]:
-    """(parts as they were at a checkpoint, their settings, what `steps` does to schedules); `asked`: a config.toml."""
-    where, name = str(folder), asked.get("method", {}).pop("name", None)
-    if not isinstance(name, str) or "run" not in asked:
-        raise LogpiError(
-            f"The config.toml of {where} does not say what was trained: it needs [method] with a name, and [run]."
-        )
-    given = {"env": env, "network": network}
-    own = {k: v for k, v in asked["run"].items() if k in given and (is_path(str(v)) or v == "custom")}
-    for kind, path, other in (("method", name, method), *((k, v, given[k]) for k, v in own.items())):
-        if other is None and (kind != "method" or path not in METHODS):
-            noun = {"env": "an environment"}.get(kind, f"a {kind}")
-            raise LogpiError(f"This run used {noun} of yours ({path}): pass it again, --{kind} {path}.")
-    page = config.fill(find_method(method or name), asked["method"], where)
-    typed = {k: v for k, v in given.items() if isinstance(v, str)} | ({} if steps is None else {"steps": steps})
-    settings = config.fill(Settings(), asked["run"] | typed, where)
-    objects = {k: None if isinstance(v, str) else v for k, v in given.items()}
+    """(parts as they were at a checkpoint, their settings, what a moved horizon does to schedules).
+
+    asked: the sections of a config.toml. typed: settings instead of its own.
+    """
+    given = {"method": method, "env": env, "network": network}
+    name, page, settings, objects = named(str(folder), asked, given, typed or {})
     chance.seed(settings.seed)
     parts = assemble(page, settings, **objects, name=name)
     checkpoint.restore(parts, folder)
     return parts, settings, extend(parts, settings.steps)
+
+
+def named(
+    where: str, asked: dict[str, Any], given: dict[str, Any], typed: dict[str, Any]
+) -> tuple[str, Any, Settings, dict[str, Any]]:
+    """(the method's name, its page, the settings, the caller's own objects) of a config.toml and what was given again."""
+    name = asked.get("method", {}).pop("name", None)
+    if not isinstance(name, str) or "run" not in asked:
+        raise LogpiError(
+            f"The config.toml of {where} does not say what was trained: it needs [method] with a name, and [run]."
+        )
+    method, code = given["method"], {k: given[k] for k in ("env", "network")}
+    own = {k: v for k, v in asked["run"].items() if k in code and (is_path(str(v)) or v == "custom")}
+    for kind, path, other in (("method", name, method), *((k, v, code[k]) for k, v in own.items())):
+        if other is None and (kind != "method" or path not in METHODS):
+            noun = {"env": "an environment"}.get(kind, f"a {kind}")
+            raise LogpiError(f"This run used {noun} of yours ({path}): pass it again, --{kind} {path}.")
+    page = config.fill(find_method(method or name), asked["method"], where)
+    paths = {k: v for k, v in code.items() if isinstance(v, str)}
+    settings = config.fill(Settings(), asked["run"] | paths | typed, where)
+    return name, page, settings, {k: None if isinstance(v, str) else v for k, v in code.items()}
 
 
 def extend(parts: Parts, horizon: int) -> str:
@@ -87,7 +99,18 @@ def extend(parts: Parts, horizon: int) -> str:
     return f"{said}, the learning rate from {rates[0]:.3g} to {rates[1]:.3g}"
 
 
-def go_on(run: Path, steps: int | None, changes: dict[str, Any], own: dict[str, Any]) -> Path:
+def begin(run: Path, asked: dict[str, Any], options: Options, own: dict[str, Any]) -> Path:
+    """A run that was interrupted before its first checkpoint: from its start."""
+    name, page, settings, objects = named(str(run / "config.toml"), asked, own, {})
+    chance.seed(settings.seed)
+    parts = assemble(page, settings, **objects, name=name)
+    note = f"; weights: {checkpoint.inherit(parts, Path(options.init))}" if options.init else ""
+    folder = RunFolder(run)
+    folder.log.back_to({"bytes": 0})
+    return carry_out(parts, settings, options, folder, f"begins, for there is no checkpoint yet{note}")
+
+
+def go_on(run: Path, typed: dict[str, Any], changes: dict[str, Any], own: dict[str, Any]) -> Path:
     """What the command does: the newest whole checkpoint, the log cut back to it, and on to the horizon."""
     if (run / "manifest.json").exists():
         raise LogpiError(f"{run} is a checkpoint: resume the run folder that it lies in.")
@@ -103,10 +126,13 @@ def go_on(run: Path, steps: int | None, changes: dict[str, Any], own: dict[str, 
         checkpoint.sweep(folder.checkpoints)
         for left in run.glob(".*.*.*"):  # of write_whole
             left.unlink()
+        if folder.checkpoints.is_dir() and not any(folder.checkpoints.iterdir()):
+            undo.close()
+            return begin(run, asked, options, own)
         newest, skipped = checkpoint.choose(run, lambda manifest: misfit(run, manifest))
         for line in (*(f"skipped: {reason}" for reason in skipped), *other_versions(run)):
             say(line)
-        parts, settings, note = reopen(newest, asked, **own, steps=steps)
+        parts, settings, note = reopen(newest, asked, **own, typed=typed)
         end = ended(run, parts, settings, changes | {"until": ...} if skipped else changes)
         if end:
             if status_of(run)["state"] == "running":  # killed between the last checkpoint and this word
@@ -115,7 +141,7 @@ def go_on(run: Path, steps: int | None, changes: dict[str, Any], own: dict[str, 
             return run
         set_aside(folder.checkpoints, newest)
         folder.log.back_to(checkpoint.unseal(newest)["log"])
-        if note or changes:
+        if typed or changes:
             told = parts.config | {"train": dataclasses.asdict(options)}
             write_whole(run / "config.toml", config.dump(told))
         remember(run, newest, settings, skipped)
@@ -130,7 +156,8 @@ def misfit(run: Path, manifest: dict[str, Any]) -> str | None:
     if manifest["log"] is None:
         return f"{manifest['step']} was not saved by logpi train: it does not know what was logged."
     if not agrees(run, manifest["log"]):
-        return f"{manifest['step']}: {run / 'metrics.jsonl'} does not begin with what was logged up to it."
+        cure = f"put the file back, or start a new run from its weights with --init {run}"
+        return f"{manifest['step']}: {run / 'metrics.jsonl'} does not begin with what was logged up to it: {cure}."
     return None
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -22,12 +23,13 @@ from logpi.run import checkpoint, config
 from logpi.run.display import Display
 from logpi.run.evaluate import evaluate, in_new_process
 from logpi.run.folder import RunFolder
-from logpi.run.paths import constructor
+from logpi.run.paths import constructor, is_path
 from logpi.run.plot import plot
 from logpi.run.setup import Settings, assemble
 from logpi.run.stop import Interrupted, Stop
 
-SLOW = 1.0  # seconds of an iteration from which on each is saved: a stop then loses none
+SLOW = 1.0  # seconds of an iteration from which on each is saved
+LONG = 10.0  # seconds after which the next iteration is saved, whatever it takes: more is never lost
 
 
 @page
@@ -55,7 +57,7 @@ def train(name: str, method: Any, settings: Settings, options: Options) -> Path:
     parts = assemble(method, settings, name=name)
     note = f"weights: {checkpoint.inherit(parts, Path(options.init))}" if options.init else ""
     short = name.rpartition(":")[2].lower() or name
-    asked = config.dump(parts.config | {"train": dataclasses.asdict(options)})
+    asked = config.dump(config.sections(name, method, settings, options))
     folder = RunFolder.create(options.out, settings.env, short, settings.seed)
     folder.describe(asked, parts.collect.envs.backend)
     return carry_out(parts, settings, options, folder, note)
@@ -71,7 +73,8 @@ def carry_out(parts: Parts, settings: Settings, options: Options, folder: RunFol
         last.callback(parts.collect.envs.close)
         try:
             folder.status("running")
-            keep(parts, folder, options)
+            if not any(folder.checkpoints.glob("step-*")):
+                keep(parts, folder, options)
             with Display(title, settings.steps, start, options.quiet) as display:
                 display.say(note)
                 record, state = follow(parts, settings, options, folder, stop, display)
@@ -85,17 +88,18 @@ def carry_out(parts: Parts, settings: Settings, options: Options, folder: RunFol
             if told_wrong is wrong:
                 raise
             raise told_wrong from wrong
+    following = resume_line(name, settings, folder.path)
     if stop.number is not None:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(
-            f"stopped; all up to {checkpoint.choose(folder.path)[0].name} is saved.\nnext: {command()} resume {folder.path}",
-            markup=False,
-        )
+        words = f"stopped; all up to {checkpoint.choose(folder.path)[0].name} is saved.\nnext: {following}"
+        Console(stderr=True, highlight=False, soft_wrap=True).print(words, markup=False)
         raise SystemExit(128 + stop.number)
     assert record is not None
     seconds = time.perf_counter() - began
     if options.plot:
         draw(folder.path)
-    fresh = in_new_process(folder.path, settings, options.evaluate) if options.evaluate else "not evaluated"
+    fresh = "not evaluated"
+    with contextlib.suppress(KeyboardInterrupt):  # the run itself is done
+        fresh = in_new_process(folder.path, settings, options.evaluate) if options.evaluate else fresh
     report(name, folder.path, record, record.steps - start, state, seconds, fresh)
     return folder.path
 
@@ -105,6 +109,7 @@ def follow(
 ) -> tuple[Record, str]:
     """Log every iteration, evaluate and save now and then; to the horizon, the target return, or a signal."""
     saved = looked = parts.state["steps"]
+    saved_at = time.perf_counter()
     look = evaluator(parts, settings)
     with views(options, folder, saved) as tracker:
         for record in loop(parts):
@@ -117,9 +122,10 @@ def follow(
                 tracker.log(row)
             tell_failures(parts, folder, display)
             display.show(record)
-            if due or record.steps - saved >= options.save_every or record.seconds >= SLOW:
+            long = record.seconds >= SLOW or time.perf_counter() - saved_at >= LONG
+            if due or long or record.steps - saved >= options.save_every:
                 keep(parts, folder, options, record)
-                saved = record.steps
+                saved, saved_at = record.steps, time.perf_counter()
             if stop.number is not None:
                 stop.settled()
                 return record, "stopped"
@@ -151,8 +157,11 @@ def evaluator(parts: Parts, settings: Settings) -> Callable[[], dict[str, float]
 
 def keep(parts: Parts, folder: RunFolder, options: Options, record: Record | None = None) -> None:
     """A checkpoint, and none of the older ones that nobody needs any more."""
-    by = "eval_return" if options.eval_every else "return"
-    score = record.metrics.get(by) if record is not None else None
+    score = None
+    if record is not None and options.eval_every:
+        score = record.metrics.get("eval_return")
+    elif record is not None and record["episodes"] >= 100:  # fewer are luck
+        score = record["return"]
     checkpoint.save(parts, folder.checkpoints, folder.log.mark(), score)
     checkpoint.prune(folder.checkpoints, options.keep)
 
@@ -184,7 +193,7 @@ def failed(folder: RunFolder, parts: Parts, wrong: BaseException) -> BaseExcepti
             return LogpiError(f"{wrong} Its own traceback is in {file}.")
     if isinstance(wrong, OSError):
         where = f"{wrong.filename}: " if wrong.filename else ""
-        cure = f"what was saved before is whole; mend that, then {command()} resume {folder.path}"
+        cure = f"what was saved before is whole; mend that, then {command()} resume {shlex.quote(str(folder.path))}"
         return LogpiError(f"{where}{wrong.strerror or wrong}: {cure}.")
     return wrong
 
@@ -203,8 +212,15 @@ def report(name: str, run: Path, record: Record, steps: int, state: str, seconds
     )
     reached = f"{state}: {mean}; {fresh}"
     speed = f"speed: {steps:,} steps in {seconds:.1f} s, {steps / max(seconds, 1e-9):,.0f} steps/s"
-    following = f"next: {command()} plot {run}  (or eval, play, resume --steps; then logpi show {name}, logpi methods)"
+    following = f"next: {command()} plot {shlex.quote(str(run))}  (or eval, play, resume --steps; then logpi show {name}, logpi methods)"
     Console(highlight=False, soft_wrap=True).print(f"{reached}\n{speed}\n{following}", markup=False)
+
+
+def resume_line(name: str, settings: Settings, run: Path) -> str:
+    """What to type to go on; code of the user's is named again."""
+    own = {"method": name, "env": settings.env, "network": settings.network or ""}
+    again = [word for kind, path in own.items() if is_path(path) for word in (f"--{kind}", path)]
+    return shlex.join([command(), "resume", str(run), *again])
 
 
 def command() -> str:

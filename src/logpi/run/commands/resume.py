@@ -17,6 +17,9 @@ class Resume:
 
     run: tyro.conf.Positional[Path]  # its folder
     steps: int | None = None  # another horizon; what that does to schedules is said
+    workers: int | None = None  # another number of processes (--backend async)
+    step_timeout: float | None = None  # another one, after a step that hung
+    on_failure: Literal["fail", "restart"] | None = None  # another answer to an environment that breaks
     until: float | Literal["none"] | None = None  # another target return
     method: str | None = None  # ./file.py:MyMethod, where the run used one of yours
     env: str | None = None  # ./file.py:MyEnv, the same
@@ -33,4 +36,6 @@ def main(args: list[str]) -> None:
     changes |= {"quiet": True} if given.quiet else {}
     if changes.get("until") == "none":
         changes["until"] = None
-    go_on(given.run, given.steps, changes, {k: getattr(given, k) for k in ("method", "env", "network")})
+    names = ("steps", "workers", "step_timeout", "on_failure")
+    typed = {k: getattr(given, k) for k in names if getattr(given, k) is not None}
+    go_on(given.run, typed, changes, {k: getattr(given, k) for k in ("method", "env", "network")})

@@ -25,6 +25,8 @@ def main(args: list[str]) -> None:
     given = parse(Track, args, "logpi track")
     if not given.runs:
         raise LogpiError("logpi track needs at least one run folder.")
+    if not given.to:
+        raise LogpiError("logpi track needs a view: --to tensorboard, wandb or trackio.")
     for run in runs_of(list(given.runs)):
         track.open(given.to, run, math.inf).close()
         for name in given.to:
