@@ -10,7 +10,7 @@ import gymnasium as gym
 import pytest
 
 import logpi
-from logpi.run import cli, evaluate, folder, play, seeds, track
+from logpi.run import checkpoint, cli, evaluate, folder, play, resume, seeds, track
 from logpi.run.setup import Settings, assemble
 from logpi.run.train import Options
 
@@ -49,6 +49,7 @@ def test_the_command_line_says_so(refused: Any, tmp_path: Path) -> None:
         "resume nowhere --steps 0": "logpi: --steps is 0: allowed is a whole number 1 or more.\n",
         "track --to tensorboard": "logpi: logpi track needs at least one run folder.\n",
         "track nowhere --to": "logpi: logpi track needs a view: --to tensorboard, wandb or trackio.\n",
+        f"train ppo --workers 2 {QUICK}": "logpi: --workers is for environments in processes: use --backend async, not auto.\n",
         "resume one two": "logpi: logpi resume does not take 'two' too: one is enough. See logpi resume --help.\n",
         f"train ppo --reference nowhere {QUICK}": "logpi: This page has no KL to a reference policy: grpo and rloo with --kl above 0 do.\n",
     }
@@ -117,6 +118,38 @@ def test_python_is_told_as_well(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         logpi.LogpiError, match="Taken.seed is the name of a setting of every run: give the field another"
     ):
         logpi.learn(Taken)
+
+
+def test_the_best_checkpoint_can_be_evaluated_and_played(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def here(line: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["logpi", *shlex.split(line)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert not end.value.code
+
+    monkeypatch.chdir(tmp_path)
+    here(f"train ppo {QUICK.replace('64', '192')} --eval-every 64 --keep 1 --save-every 64")
+    (run,) = Path("runs").glob("*/*/*")
+    found = checkpoint.best(run / "checkpoints")
+    assert found is not None
+    here(f"eval {run} --best --episodes 2")
+    (file,) = (run / "eval").iterdir()
+    assert file.name.startswith(found.name)
+    here(f"play {run} --best --video a.gif")
+    here(f"train ppo {QUICK} --seed 5")
+    (other,) = Path("runs").glob("*/*/5-*")
+    with pytest.raises(
+        logpi.LogpiError, match="has no best checkpoint: that takes 100 finished episodes, or --eval-every"
+    ):
+        checkpoint.best_of(other)
+
+
+def test_other_versions_are_told_to_python_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = next(logpi.learn("ppo", steps=64, envs=2, length=8)).save(tmp_path)
+    assert checkpoint.verify(folder)["versions"]["torch"]
+    monkeypatch.setattr(resume, "versions", lambda: {"torch": "99"})
+    with pytest.warns(UserWarning, match=r"not the versions this run began with, numbers may differ: torch \S+ -> 99"):
+        logpi.resume(folder)
 
 
 def test_seeds_that_fail_are_counted(tmp_path: Path) -> None:

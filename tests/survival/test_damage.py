@@ -170,7 +170,7 @@ def forged(folder: Path, step: int, score: float | None, finite: bool) -> Path:
     facts = {"format": checkpoint.FORMAT, "step": made.name, "score": score, "finite": finite, "log": None}
     entries = {name: {"bytes": 0, "sha256": checkpoint.digest(b"")} for name in checkpoint.FILES}
     (made / "manifest.json").write_bytes(
-        checkpoint.seal(facts | {"method": "ppo", "environments": "", "files": entries})
+        checkpoint.seal(facts | {"method": "ppo", "environments": "", "versions": {}, "files": entries})
     )
     for name in checkpoint.FILES:
         (made / name).touch()

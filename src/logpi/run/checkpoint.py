@@ -22,12 +22,13 @@ from logpi.errors import LogpiError
 from logpi.loop import Parts
 from logpi.run import config
 from logpi.run.files import LARGEST, digest, digest_of, flush, read_json
+from logpi.run.folder import versions
 from logpi.run.pack import fill, pack, read_tensors, unpack
 from logpi.run.spaces import space_to_json
 
 FORMAT = 2
 FREE = ("steps", "workers", "step_timeout", "on_failure")  # settings that a run may go on with changed
-FACTS = {"format", "step", "method", "environments", "finite", "score", "log", "files"}
+FACTS = {"format", "step", "method", "environments", "finite", "score", "log", "versions", "files"}
 FILES = ("config.toml", "policy.json", "policy.safetensors", "trainer.json", "trainer.safetensors")
 
 
@@ -78,6 +79,7 @@ def save(parts: Parts, folder: Path, log: dict[str, Any] | None = None, score: f
         "finite": all(bool(v.isfinite().all()) for v in policy.values() if v.is_floating_point()),
         "score": score if score is not None and math.isfinite(score) else None,
         "log": log,
+        "versions": versions(),
         "files": {name: {"bytes": len(data), "sha256": digest(data)} for name, data in contents.items()},
     }
     publish(contents | {"manifest.json": seal(manifest)}, final)
@@ -139,6 +141,7 @@ def well_formed(body: dict[str, Any], name: str) -> bool:
         and (body["format"], body["step"]) == (FORMAT, name)
         and isinstance(body.get("finite"), bool)
         and isinstance(body.get("score"), float | int | None)
+        and isinstance(body.get("versions"), dict)
         and isinstance(files, dict)
         and {*files} == {*FILES}
         and all(
@@ -204,6 +207,16 @@ def best(checkpoints: Path) -> Path | None:
     """The checkpoint of the highest score, the newest of equals."""
     scored = [(m["score"], folder) for folder, m in standing(checkpoints) if m["score"] is not None]
     return max(scored)[1] if scored else None
+
+
+def best_of(run: Path) -> Path:
+    """The best checkpoint of a run folder."""
+    found = best(run / "checkpoints")
+    if found is None:
+        raise LogpiError(
+            f"{run} has no best checkpoint: that takes 100 finished episodes, or --eval-every in training."
+        )
+    return found
 
 
 def prune(checkpoints: Path, keep: int) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,7 @@ def safe(name: str) -> str:
     return f"_{plain}" if plain.split(".")[0].upper() in RESERVED else plain
 
 
+@cache
 def versions() -> dict[str, str]:
     """What numbers depend on beside the settings."""
     found = {"logpi": __version__} | {name: version(name) for name in ("torch", "numpy", "gymnasium", "safetensors")}

@@ -38,6 +38,8 @@ def resume(
     folder, skipped = checkpoint.choose(run)
     for reason in skipped:
         warnings.warn(f"Skipped: {reason}", stacklevel=2)
+    for line in changed(checkpoint.unseal(folder)["versions"]):
+        warnings.warn(line, stacklevel=2)
     typed = {} if steps is None else {"steps": steps}
     return records(reopen(folder, config.read(folder / "config.toml"), method, env, network, typed)[0])
 
@@ -186,8 +188,13 @@ def other_versions(run: Path) -> list[str]:
         before["torch"]
     except (OSError, ValueError, LookupError, TypeError):
         return [f"{run / 'versions.json'} cannot be read: whether versions are as they were is not known."]
-    changed = [f"{k} {before[k]} -> {v}" for k, v in versions().items() if before.get(k, v) != v and k != "commit"]
-    return [f"not the versions this run began with, numbers may differ: {', '.join(changed)}"] if changed else []
+    return changed(before)
+
+
+def changed(before: dict[str, Any]) -> list[str]:
+    """A line about what is another version now."""
+    found = [f"{k} {before[k]} -> {v}" for k, v in versions().items() if before.get(k, v) != v and k != "commit"]
+    return [f"not the versions this run began with, numbers may differ: {', '.join(found)}"] if found else []
 
 
 def remember(run: Path, newest: Path, settings: Settings, skipped: list[str]) -> None:

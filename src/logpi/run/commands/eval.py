@@ -7,6 +7,7 @@ import tyro
 
 from logpi.errors import LogpiError
 from logpi.run import evaluate as room
+from logpi.run.checkpoint import best_of
 from logpi.run.flags import parse
 from logpi.run.load import load
 
@@ -17,6 +18,7 @@ class Eval:
 
     runs: tyro.conf.Positional[tuple[Path, ...]]  # run folders, or checkpoints/step-* of them
     episodes: int = 100  # of each kind
+    best: bool = False  # each run's best checkpoint, not its newest
     env: str | None = None  # another environment; else the run's own
     network: str | None = None  # ./file.py:build, where the run used one of yours
     seed: int = 10_000  # of the environments' starts
@@ -29,7 +31,7 @@ def main(args: list[str]) -> None:
         raise LogpiError(f"--episodes is {given.episodes}: allowed is a whole number 1 or more.")
     if not given.runs:
         raise LogpiError("logpi eval needs at least one run folder.")
-    for run in given.runs:
+    for run in map(best_of, given.runs) if given.best else given.runs:
         policy = load(run, given.network, allow_nonfinite=given.allow_nonfinite)
         env, construct = room.environment_of(run, given.env)
         kinds = [room.evaluate(policy, construct, given.episodes, d, given.seed) for d in (True, False)]

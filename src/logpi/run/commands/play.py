@@ -9,6 +9,7 @@ import tyro
 
 from logpi.errors import LogpiError
 from logpi.run import play as room
+from logpi.run.checkpoint import best_of
 from logpi.run.evaluate import environment_of
 from logpi.run.flags import parse
 from logpi.run.load import load
@@ -21,6 +22,7 @@ class Play:
     run: tyro.conf.Positional[Path]  # a run folder, or checkpoints/step-* of one
     episodes: int = 1  # to play
     video: Path | None = None  # out.mp4 or out.gif; else a window opens
+    best: bool = False  # the best checkpoint, not the newest
     sampled: bool = False  # actions drawn from the policy; else its most likely ones
     seed: int = 10_000  # of the starts and the draws
     env: str | None = None  # another environment; else the run's own
@@ -36,8 +38,9 @@ def main(args: list[str]) -> None:
         raise LogpiError(f"--fps is {given.fps:g}: allowed is a number from 1 to 1000.")
     if given.video:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # a film needs no screen, and pygame complains of none
-    policy = load(given.run, given.network)
-    name, construct = environment_of(given.run, given.env)
+    run = best_of(given.run) if given.best else given.run
+    policy = load(run, given.network)
+    name, construct = environment_of(run, given.env)
     env = room.environment(name, construct, "rgb_array" if given.video else "human", given.fps)
     try:
         fps = env.metadata.get("render_fps") or 30
