@@ -49,7 +49,6 @@ def test_the_command_line_says_so(refused: Any, tmp_path: Path) -> None:
         "resume nowhere --steps 0": "logpi: --steps is 0: allowed is a whole number 1 or more.\n",
         "track --to tensorboard": "logpi: logpi track needs at least one run folder.\n",
         "track nowhere --to": "logpi: logpi track needs a view: --to tensorboard, wandb or trackio.\n",
-        f"train ppo --workers 2 {QUICK}": "logpi: --workers is for environments in processes: use --backend async, not auto.\n",
         "resume one two": "logpi: logpi resume does not take 'two' too: one is enough. See logpi resume --help.\n",
         f"train ppo --reference nowhere {QUICK}": "logpi: This page has no KL to a reference policy: grpo and rloo with --kl above 0 do.\n",
     }

@@ -46,8 +46,6 @@ def make(
     """
     if on_failure == "restart" and backend != "async":
         raise LogpiError(f"--on-failure restart is for environments in processes: use --backend async, not {backend}.")
-    if workers is not None and backend != "async":
-        raise LogpiError(f"--workers is for environments in processes: use --backend async, not {backend}.")
     if isinstance(env, str) and env in NATIVE and backend in ("auto", "native"):
         return NATIVE[env](n=n, device=device, dtype=dtype)
     if backend == "native":
