@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from logpi import average
+from logpi import average, noise
 from logpi import critic as critics
 from logpi.batch import Batch, Rows
 from logpi.device import widest
@@ -41,6 +41,7 @@ class Parts:
     generator: torch.Generator  # shuffles minibatches
     state: dict[str, Any]
     micro: int | None = None  # rows through the networks at once; None: all
+    measure_gradient: int = 0  # iterations between measurements of the gradient's noise; 0: none
     config: dict[str, dict[str, Any]] = field(default_factory=dict)  # the page's fields and the settings, by section
 
 
@@ -96,10 +97,13 @@ def update(parts: Parts, batch: Batch) -> tuple[Batch, dict[str, Any]]:
     surrogate, kl = Surrogate(method, policy, parts.critic, rows, state), Divergence(policy, rows)
     with watched(parts, batch, rows):
         anneal(parts)
+        due = bool(parts.measure_gradient) and state["iteration"] % parts.measure_gradient == 0
+        noisy = noise.measure(method, policy, batch, rows, state) if due else {}
         info = dict(method.step(surrogate, kl, rows, parts.optimizer) or {})
         if parts.critic is not None and parts.critic_optimizer is not None:
             info |= critics.fit(parts.critic, policy, rows, parts.critic_optimizer, critics.plan(method))
-    info = read_once(info | rows.in_memory(rows.batch, lambda b: measure(parts, rows, surrogate)))
+    info |= noisy | rows.in_memory(rows.batch, lambda b: measure(parts, rows, surrogate, due))
+    info = read_once(info)
     check_first_ratio(info.get("first_ratio_error", 0.0), batch)
     if rows.halvings:
         state["micro"] = rows.micro
@@ -129,18 +133,27 @@ def anneal(parts: Parts) -> None:
 
 
 @torch.no_grad()
-def measure(parts: Parts, rows: Rows, surrogate: Surrogate) -> dict[str, Tensor]:
-    """What the update did, over all rows: the KL, the clip fraction, the entropy, the critic's explained variance."""
+def measure(parts: Parts, rows: Rows, surrogate: Surrogate, ess: bool = False) -> dict[str, Tensor]:
+    """What the update did, over all rows: the KL, the clip fraction, the entropy, the critic's explained variance.
+
+    ess: the effective share of its actions, too.
+    """
     both = option(parts.method, "clip") or 0.2
     low, high = (option(parts.method, f"clip_{side}") or both for side in ("low", "high"))
     found: dict[str, list[Tensor]] = {"kl": [], "clip_fraction": [], "entropy": []}
+    log_rho: list[Tensor] = []
     for part, weight in rows.parts(rows.batch, average.weights("per_action", rows.batch.mask)):
         now = Now(parts.policy, None, part)
-        change = (now.log_pi - part.log_pi).expm1()
+        gap = now.log_pi - part.log_pi
+        change = gap.expm1()
         outside = ((change < -low) | (change > high)).to(part.log_pi)
+        if ess:
+            log_rho.append(part.ours(gap))
         for name, x in (("kl", now.kl_old), ("clip_fraction", outside), ("entropy", now.entropy)):
             found[name].append(average.total(x, weight, part.mask))
     info = {name: torch.stack(x).sum() for name, x in found.items()}
+    if ess:
+        info["ess"] = noise.ess(torch.cat(log_rho))
     if surrogate.first_ratio is not None:
         info["first_ratio_error"] = surrogate.first_ratio
     if rows.batch.value is not None and rows.batch.target is not None:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from logpi import envs
 from logpi.envs.tabular import PAYOFF, RockPaperScissors, Table, Tabular, bandit, chain, gridworld
+from logpi.errors import LogpiError
 
 TABLES = {"bandit": bandit(), "chain": chain(5, 0.3), "gridworld": gridworld(3)}
 
@@ -74,9 +75,16 @@ def test_observations_are_one_hot_in_the_type_asked_for() -> None:
 def test_a_table_without_probabilities_is_refused(what: str) -> None:
     table = random_table()
     fields = {"P": table.P, "R": table.R, "start": table.start, "terminal": table.terminal}
-    for wrong in (fields[what] * 0.9, 2 * fields[what] - fields[what].roll(1, -1)):
-        with pytest.raises(ValueError, match=f"rows of {what} must be probabilities"):
-            Table(**fields | {what: wrong})
+    with pytest.raises(LogpiError, match=f"{what}.* sums to 0.9: .* sums to 1"):
+        Table(**fields | {what: fields[what] * 0.9})
+    with pytest.raises(LogpiError, match=f"{what}.* has a probability of -"):
+        Table(**fields | {what: 2 * fields[what] - fields[what].roll(1, -1)})
+
+
+def test_a_table_of_shapes_that_do_not_fit_is_refused() -> None:
+    table = random_table()
+    with pytest.raises(LogpiError, match=r"R of the table is \(4, 2\): with P \(4, 3, 4\) it must be \(4, 3\)"):
+        Table(table.P, table.R[:, :2], table.start, table.terminal)
 
 
 def play(actions: Tensor) -> RockPaperScissors:

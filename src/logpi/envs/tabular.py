@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from logpi.envs.base import Step
-from logpi.errors import EnvironmentFailed
+from logpi.errors import EnvironmentFailed, LogpiError
 
 
 @dataclass(frozen=True)
 class Table:
-    """P [S, A, S] transition probabilities, R [S, A] rewards, start [S], terminal [S] bool, limit: steps at most."""
+    """P [S, A, S] transition probabilities, R [S, A] or [S, A, S] rewards, start [S], terminal [S] bool, limit: steps at most."""
 
     P: Tensor
     R: Tensor
@@ -24,11 +24,21 @@ class Table:
     limit: int = 100
 
     def __post_init__(self) -> None:
+        S, A = self.P.shape[0], self.P.shape[1] if self.P.dim() > 1 else 0
+        shapes = {"P": [(S, A, S)], "R": [(S, A), (S, A, S)], "start": [(S,)], "terminal": [(S,)]}
+        for name, allowed in shapes.items():
+            found = tuple(getattr(self, name).shape)
+            if found not in allowed:
+                raise LogpiError(f"{name} of the table is {found}: with P {tuple(self.P.shape)} it must be {allowed[0]}.")
         for name, rows in (("P", self.P), ("start", self.start)):
-            if not torch.allclose(rows.sum(-1), torch.ones(rows.shape[:-1], dtype=rows.dtype)) or bool(
-                (rows < 0).any()
-            ):
-                raise ValueError(f"The rows of {name} must be probabilities that sum to 1.")
+            total = rows.sum(-1)
+            wrong = ~((total - 1).abs() <= 1e-6) | (rows < 0).any(-1)  # NaN is wrong too
+            if bool(wrong.any()):
+                at = [] if wrong.dim() == 0 else wrong.nonzero()[0].tolist()
+                row = f"{name}[{', '.join(map(str, at))}]" if at else name
+                total, least = float(total[tuple(at)]), float(rows[tuple(at)].min())
+                what = f"has a probability of {least:g}" if least < 0 else f"sums to {total:.6g}"
+                raise LogpiError(f"{row} {what}: probabilities are 0 or more, and a row of them sums to 1.")
 
 
 def bandit(rewards: Sequence[float] = (0.0, 0.2, 0.5, 1.0)) -> Table:
@@ -108,7 +118,8 @@ class Tabular:
         return self._see(self.s)
 
     def step(self, action: Tensor) -> Step:
-        reward, s = self.R[self.s, action], self._draw(self.P_sum[self.s, action], self.generator)
+        s = self._draw(self.P_sum[self.s, action], self.generator)
+        reward = self.R[self.s, action] if self.R.dim() == 2 else self.R[self.s, action, s]
         age = self.age + 1
         terminated = self.terminal[s]
         truncated = (age >= self.table.limit) & ~terminated

@@ -19,6 +19,9 @@ logpi: every policy-gradient method, in one tested definition
   logpi plot RUN [RUN ...]       learning curves as PNG or SVG
   logpi compare RUN RUN          what differs in settings and in results
   logpi track RUN --to VIEW      TensorBoard, W&B or trackio from metrics.jsonl
+  logpi doctor RUN               is something wrong with it, and what to do
+  logpi exact                    bias and variance of every estimator, or of your own loss, against the true gradient
+  logpi variance RUN             how noisy the gradient is, for any credit and baseline, on the same trajectories
   logpi methods                  the table of methods
   logpi show METHOD              a method's page, and the source of exactly the functions it calls
   logpi completion SHELL         what bash, zsh or fish needs to complete all this
@@ -29,7 +32,10 @@ environments. logpi --version
 """
 
 
-COMMANDS = ("train", "resume", "eval", "play", "runs", "plot", "compare", "track", "methods", "show", "completion")
+COMMANDS = (
+    *("train", "resume", "eval", "play", "runs", "plot", "compare", "track"),
+    *("doctor", "exact", "variance", "methods", "show", "completion"),
+)
 
 
 def main() -> None:

@@ -46,6 +46,7 @@ class Settings:
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"  # where tensors live
     dtype: Literal["float32", "float64"] = "float32"  # of parameters and data
     threads: Count = 1  # of torch; more is slower for small networks
+    measure_gradient: Annotated[int, Between(0)] = 0  # iterations between measurements of its noise; 0: none
 
 
 def learn(method: Any = "ppo", env: str | Callable[[], gym.Env] = "CartPole-v1", **settings: Any) -> Iterator[Record]:
@@ -122,6 +123,9 @@ def assemble(method: Any, settings: Settings, env: Any = None, network: Any = No
     group = option(method, "group") if method.rows == "groups" else 1
     sizes = {"segments": option(method, "envs"), "episodes": option(method, "episodes")}
     n = sizes.get(method.rows, option(method, "starts") * group)
+    if settings.measure_gradient and n < 2 * group:
+        cure = {"segments": "--envs", "episodes": "--episodes"}.get(method.rows, "--starts")
+        raise LogpiError(f"--measure-gradient compares independent rows, and here is one: give {cure} 2 or more.")
     made = envs.make(
         construct,
         n,
@@ -151,6 +155,7 @@ def assemble(method: Any, settings: Settings, env: Any = None, network: Any = No
         generator=torch.Generator().manual_seed(seeds[3]),
         state={"iteration": 0, "steps": 0, "horizon": settings.steps, "progress": 0.0},
         micro=settings.micro,
+        measure_gradient=settings.measure_gradient,
         config={
             "method": {"name": name or name_of(method)} | dataclasses.asdict(method),
             "run": dataclasses.asdict(settings),

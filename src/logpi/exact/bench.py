@@ -1,0 +1,92 @@
+"""The table of `logpi exact`: from a base, one factor varied at a time over all that the library offers."""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from logpi.exact import estimators
+from logpi.exact.estimators import Choice, Estimator
+from logpi.exact.expectation import Moments, figures, intervals, moments, surrogate_of
+from logpi.exact.problem import Direction, Problem
+from logpi.exact.verdict import surrogate_and_rows
+
+FACTORS = ("psi", "baseline", "objective", "average", "kl")
+LAMBDAS = (0.0, 0.5, 0.9, 1.0)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One estimator against every direction it may be the gradient of."""
+
+    factor: str  # which one was varied; "estimator" for the user's own
+    name: str
+    moments: Moments
+    directions: list[Direction]
+
+    def figures(self) -> list[tuple[str, dict[str, float], dict[str, float]]]:
+        """(direction, figures, half-widths of their 95 % intervals)."""
+        return [(to.name, figures(self.moments, to), intervals(self.moments, to)) for to in self.directions]
+
+
+def base_of(problem: Problem) -> Choice:
+    """Plain REINFORCE with the problem's discount."""
+    return Choice(gamma=problem.gamma)
+
+
+def varied(base: Choice, factors: tuple[str, ...] = FACTORS) -> Iterator[tuple[str, str, Choice]]:
+    """(factor, name, choice): the base in each of its variants; a name says only what differs from the base."""
+    if "psi" in factors:
+        for name in get_args(estimators.Credit):
+            for lam in LAMBDAS if name == "gae" else (1.0,):
+                more = f" lam {lam:g}" if name == "gae" else f" n {base.n}" if name == "n_step" else ""
+                yield "psi", name + more, dataclasses.replace(base, psi=name, baseline="none", lam=lam)
+        if base.gamma < 1:
+            yield "psi", "to_go, no gamma^t", dataclasses.replace(base, psi="to_go", baseline="none", from_start=False)
+    if "baseline" in factors:
+        for name in (*get_args(estimators.Alone), *get_args(estimators.Grouped)):
+            psi = "total" if name in get_args(estimators.Grouped) else base.psi
+            yield "baseline", name, dataclasses.replace(base, baseline=name, psi=psi)
+    for factor, kinds in (("objective", estimators.Form), ("average", estimators.Average)):
+        for name in get_args(kinds) if factor in factors else ():
+            yield factor, name, dataclasses.replace(base, **{factor: name})
+    if "kl" in factors:
+        alone = dataclasses.replace(base, gamma=1.0, baseline="none", objective="score", average="per_episode")
+        for name in get_args(estimators.KL)[1:]:
+            for psi in ("total", "to_go") if name.endswith("_reward") else ("to_go",):
+                shown = f"{name}, {psi}" if name.endswith("_reward") else f"{name} in the loss"
+                yield "kl", shown, dataclasses.replace(alone, kl=name, psi=psi)
+
+
+def table(
+    problem: Problem,
+    base: Choice,
+    factors: tuple[str, ...] = FACTORS,
+    rows: int = 4,
+    samples: int = 20_000,
+    seed: int = 0,
+) -> Iterator[Row]:
+    """A row for each variant. The KL is judged alone, without rewards, undiscounted."""
+    directions = problem.directions()
+    silent = dataclasses.replace(problem.without_reward(), gamma=1.0) if problem.reference is not None else None
+    for factor, name, choice in varied(base, factors if silent else tuple(x for x in factors if x != "kl")):
+        page, where = Estimator(choice), silent if factor == "kl" and silent else problem
+        found = moments(where, surrogate_of(page), page.rows, rows, samples, seed, symmetric=True)
+        towards = where.directions(choice.beta) if factor == "kl" else directions
+        yield Row(factor, name, found, towards)
+
+
+def single(
+    problem: Problem,
+    estimator: Any,
+    name: str = "",
+    rows: int = 4,
+    samples: int = 20_000,
+    seed: int = 0,
+    kl: float = 0.0,
+) -> Row:
+    """The row of one estimator: a `Choice`, a method page, or a loss of the user's."""
+    own, surrogate, kind = surrogate_and_rows(estimator, problem)
+    beta = kl or (estimator.beta if isinstance(estimator, Choice) and estimator.kl != "none" else 0.0)
+    found = moments(problem, surrogate, kind, rows, samples, seed)
+    return Row("estimator", name or own, found, problem.directions(beta))

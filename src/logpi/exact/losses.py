@@ -1,0 +1,64 @@
+"""A loss of the user's own as an estimator: what it may ask for, by the names of its parameters."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from logpi.errors import LogpiError, nearest
+from logpi.exact.expectation import Said, Surrogate
+from logpi.exact.problem import Padded
+
+# name -> what it is, [n, T] of n episodes unless said; padding is 0 and mask False
+GIVEN: dict[str, Callable[[Said, Padded], Any]] = {
+    "log_pi": lambda now, b: now.log_pi,  # log pi(a|s) of the policy that is to improve, with its gradient
+    "log_pi_old": lambda now, b: b.log_pi,  # of the policy that drew the actions
+    "log_ref": lambda now, b: b.log_ref,  # of the reference policy
+    "logits": lambda now, b: now.params,  # [n, T, A], with their gradient
+    "logits_ref": lambda now, b: now.ref,  # [n, T, A]
+    "entropy": lambda now, b: now.entropy,  # H(pi(.|s)), with its gradient
+    "action": lambda now, b: b.action,
+    "reward": lambda now, b: b.reward,
+    "mask": lambda now, b: b.mask,  # True on actions (the end token is one), False on padding
+    "terminated": lambda now, b: b.terminated,
+    "truncated": lambda now, b: b.truncated,
+    "value": lambda now, b: b.value,  # V(s_t)
+    "value_next": lambda now, b: b.value_next,  # V(s_{t+1}); of a terminal state it means nothing
+}
+
+
+def surrogate_of_loss(loss: Callable[..., Tensor], **constants: Any) -> Surrogate:
+    """The surrogate -loss(...), for a loss is to be minimised; `constants`: gamma and what else it asks for by name."""
+    name = getattr(loss, "__name__", type(loss).__name__)
+    asked = _asked(loss, name, constants)
+
+    def surrogate(now: Said, b: Padded) -> Tensor:
+        said = {x: constants[x] if x in constants else GIVEN[x](now, b) for x in asked}
+        missing = [x for x, value in said.items() if value is None]
+        if missing:
+            raise LogpiError(f"{name} asks for {missing[0]}: this problem has no reference policy, use sequences.")
+        found = loss(**said)
+        shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        if not isinstance(found, Tensor) or found.dim() > 0 or not found.is_floating_point():
+            raise LogpiError(
+                f"{name} returned {shape}: a loss is one number, a float tensor of shape [], for the batch."
+            )
+        return -found.to(torch.float64)
+
+    return surrogate
+
+
+def _asked(loss: Callable[..., Tensor], name: str, constants: dict[str, Any]) -> list[str]:
+    """The parameters to fill: those that are known, and no other without a default."""
+    if not callable(loss):
+        raise LogpiError(f"{name} is not a function: an estimator is a loss, or a method page.")
+    known = {**GIVEN, **constants}
+    asked = []
+    for x in inspect.signature(loss).parameters.values():
+        if x.name in known and x.kind is not x.VAR_KEYWORD:
+            asked.append(x.name)
+        elif x.default is x.empty and x.kind not in (x.VAR_KEYWORD, x.VAR_POSITIONAL):
+            raise LogpiError(f"{name} asks for {x.name!r}, which no batch has.{nearest(x.name, known)}")
+    return asked

@@ -1,0 +1,158 @@
+"""A problem on which an estimator is judged: a finite process, the policy that is to improve, and what its critic says."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from logpi.batch import Batch
+from logpi.envs.tabular import Table
+from logpi.errors import LogpiError
+from logpi.exact import mdp, trajectories
+from logpi.exact.trajectories import Trajectories
+from logpi.policy import Policy
+
+
+class Padded(Batch):
+    """Rows whose padding is zero and may enter a network: nothing depends on the mask's values, as `vmap` needs."""
+
+    def ours(self, x: Tensor) -> Tensor:
+        return x
+
+    def back(self, x: Tensor) -> Tensor:
+        return x
+
+
+class Direction(NamedTuple):
+    """What an estimator may be the gradient of."""
+
+    name: str
+    gradient: Tensor  # [P]
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A table, a float64 policy over its actions, and all else that a batch may hold.
+
+    obs [S, F] is what the policy sees in each state. The critic says the true V and Q plus `critic_error` times a
+    standard normal draw for each state (and action). `behaviour` drew the actions (None: the policy itself).
+    """
+
+    name: str
+    table: Table
+    policy: Policy
+    obs: Tensor
+    gamma: float = 1.0
+    reference: Policy | None = None
+    behaviour: Policy | None = None
+    critic_error: float = 0.0
+    states: tuple[str, ...] = ()  # names, for sentences
+    actions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        S, A = self.table.P.shape[:2]
+        with torch.no_grad():
+            params = self.policy(self.obs)
+        if params.shape != (S, A) or params.dtype != torch.float64:
+            asked = f"float64 logits [{S}, {A}], one row for each state"
+            raise LogpiError(
+                f"The policy of {self.name} gives {params.dtype} {list(params.shape)}: it must give {asked}."
+            )
+
+    @property
+    def limit(self) -> int:
+        return self.table.limit
+
+    @cached_property
+    def pi(self) -> Tensor:
+        """pi(a|s), [S, A]."""
+        return mdp.probabilities(self.policy, self.obs).detach()
+
+    @cached_property
+    def drawing(self) -> Tensor:
+        """Logits [S, A] of the policy that draws the actions."""
+        return (self.behaviour or self.policy)(self.obs).detach()
+
+    @cached_property
+    def ref(self) -> Tensor | None:
+        """Logits [S, A] of the reference policy."""
+        return None if self.reference is None else self.reference(self.obs).detach()
+
+    @cached_property
+    def jacobian(self) -> Tensor:
+        """[S, A, P]."""
+        return mdp.jacobian(self.policy, self.obs).detach()
+
+    @cached_property
+    def critic(self) -> tuple[Tensor, Tensor]:
+        """(V [S], Q [S, A]) as the critic says them; a terminal state's V means nothing, and is never 0."""
+        V, Q = (x[0] for x in mdp.values(self.table, self.pi, self.gamma, self.limit))
+        generator = torch.Generator().manual_seed(1)
+        wrong = [torch.randn(x.shape, dtype=x.dtype, generator=generator) for x in (V, Q)]
+        V = torch.where(self.table.terminal, 7.0, V + self.critic_error * wrong[0])
+        return V, Q + self.critic_error * wrong[1]
+
+    @cached_property
+    def every(self) -> Trajectories:
+        return trajectories.every(self.table)
+
+    @cached_property
+    def probability(self) -> Tensor:
+        """Of each trajectory, [N], under the policy that draws."""
+        x, log_pi = self.every, self.drawing.log_softmax(-1)
+        return x.chance * torch.where(x.mask, log_pi[x.state, x.action], 0.0).sum(-1).exp()
+
+    def directions(self, beta: float = 0.0) -> list[Direction]:
+        """grad J, with gamma^t and without, and of the undiscounted J; with beta, less that of beta KL(pi || ref)."""
+        P, gamma = (self.table, self.policy, self.obs), self.gamma
+        if beta:
+            J = mdp.gradient(*P, gamma, limit=self.limit)
+            parts = (("the KL of episodes", False), ("the KL of each action", True))
+            return [Direction(f"J - KL, {name}", J - beta * self.kl_gradient(per_action)) for name, per_action in parts]
+        found = [Direction("J", mdp.gradient(*P, gamma, limit=self.limit))]
+        if gamma < 1:
+            found.append(Direction("J without gamma^t", mdp.gradient(*P, gamma, False, self.limit)))
+            found.append(Direction("J at gamma 1", mdp.gradient(*P, 1.0, limit=self.limit)))
+        return found
+
+    def kl_gradient(self, per_action: bool = False) -> Tensor:
+        """Of KL(pi || ref) of whole episodes; `per_action`: with the visits held fixed."""
+        if self.ref is None:
+            raise LogpiError(f"{self.name} has no reference policy: a KL needs one.")
+        ref = self.ref.softmax(-1)
+        return mdp.kl_gradient(self.table, self.policy, self.obs, ref, per_action, self.limit)
+
+    def without_reward(self) -> "Problem":
+        return replace(self, table=replace(self.table, R=torch.zeros_like(self.table.R)))
+
+    def batch(self, x: Trajectories) -> Padded:
+        """Trajectories [..., T] as a record of a rollout; `obs` is the state's number."""
+        s, a, last = x.state, x.action, x.mask & ~torch.nn.functional.pad(x.mask[..., 1:], (0, 1))
+        ends = self.table.terminal[x.after]
+        (V, Q), R = self.critic, self.table.R
+        log_pi = self.drawing.log_softmax(-1)[s, a]
+        q = Q[s, a]
+        fields: dict[str, Any] = {
+            "log_pi": log_pi,
+            "reward": R[s, a] if R.dim() == 2 else R[s, a, x.after],
+            "value": V[s],
+            "value_next": V[x.after],
+            "q": q,
+            "q_next": torch.nn.functional.pad(q[..., 1:], (0, 1)),
+        }
+        if self.ref is not None:
+            fields["log_ref"] = self.ref.log_softmax(-1)[s, a]
+        fields = {name: torch.where(x.mask, value, 0.0) for name, value in fields.items()}
+        return Padded(
+            obs=s,
+            action=a,
+            params=self.drawing[s],
+            terminated=last & ends,
+            truncated=last & ~ends,
+            mask=x.mask,
+            version=torch.zeros_like(s),
+            start=torch.zeros_like(s[..., 0]),
+            **fields,
+        )

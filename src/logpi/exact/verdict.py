@@ -1,0 +1,138 @@
+"""Is this the gradient of what you say? One call, for tests: it says where and how an estimator is wrong."""
+
+import dataclasses
+import math
+from typing import Any
+
+from logpi.errors import LogpiError
+from logpi.exact.batches import Draws, Shape, batches
+from logpi.exact.estimators import Choice, Estimator
+from logpi.exact.expectation import Moments, Surrogate, coefficients, figures, intervals, moments, surrogate_of
+from logpi.exact.losses import surrogate_of_loss
+from logpi.exact.problem import Direction, Problem
+from logpi.exact.problems import find
+
+
+def surrogate_and_rows(estimator: Any, problem: Problem, **constants: Any) -> tuple[str, Surrogate, str]:
+    """(name, surrogate, rows) of a loss, a method page (class or instance) or a `Choice`."""
+    if isinstance(estimator, Choice):
+        estimator = Estimator(estimator)
+    if hasattr(estimator, "psi") and hasattr(estimator, "objective"):
+        page = _made(estimator, problem)
+        if getattr(page, "reference", False) and problem.ref is None:
+            raise LogpiError(f"{type(page).__name__} has a KL to a reference policy, which {problem.name} has not.")
+        return type(page).__name__, surrogate_of(page), page.rows
+    constants = {"gamma": problem.gamma} | constants
+    return getattr(estimator, "__name__", type(estimator).__name__), surrogate_of_loss(estimator, **constants), "loss"
+
+
+def _made(page: Any, problem: Problem) -> Any:
+    """A page of the problem's gamma; one that was made with another is refused."""
+    names = [x.name for x in dataclasses.fields(page)]
+    if isinstance(page, type):
+        return page(gamma=problem.gamma) if "gamma" in names else page()
+    if "gamma" in names and page.gamma != problem.gamma:
+        both = f"The gamma of {type(page).__name__} is {page.gamma:g}, that of {problem.name} is {problem.gamma:g}"
+        raise LogpiError(f"{both}: give both the same.")
+    return page
+
+
+def check(
+    loss: Any,
+    problem: Any = "sequences",
+    tolerance: float = 1e-10,
+    *,
+    rows: int = 3,
+    kl: float = 0.0,
+    from_start: bool = True,
+    grouped: bool = False,
+    samples: int = 0,
+    **constants: Any,
+) -> Moments:
+    """Assert that the expected gradient is the true one; the error says by how much it is not, and where.
+
+    loss: a function that returns a number to be minimised, whose parameters are named as in `losses.GIVEN` (log_pi,
+    reward, mask, ...; [rows, T] each) or in `constants`; or a method page; or a `Choice`. problem: a name, a Table, a
+    Problem. tolerance: on |E[g] - grad J| / |grad J|. The truth is grad J with gamma^t (`from_start=False`: without it),
+    less kl x grad KL(pi || ref) of whole episodes. rows: episodes in a batch; `grouped`: from one start.
+    samples: measured from so many batches where there are too many to enumerate; the interval is allowed for.
+    """
+    where = find(problem)
+    name, surrogate, kind = surrogate_and_rows(loss, where, **constants)
+    kind = "groups" if grouped and kind == "loss" else kind
+    found = moments(where, surrogate, kind, rows, samples)
+    truths = where.directions(kl)
+    if not from_start and len(truths) > 1 and not kl:
+        truths = [truths[1], truths[0], truths[2]]
+    told, slack = figures(found, truths[0]), intervals(found, truths[0])["relative_bias"]
+    wrong = (
+        math.sqrt(max(0.0, told["mse"] - told["variance"]))
+        if math.isnan(told["relative_bias"])
+        else told["relative_bias"]
+    )
+    if wrong <= tolerance + slack:
+        return found
+    said = [summary(name, where, found, truths[0], rows), reason(where, found, truths, kl, rows)]
+    said += [silent(where, surrogate, kind, rows), worst(where, found, truths[0])]
+    raise AssertionError(" ".join(x for x in said if x))
+
+
+def summary(name: str, problem: Problem, m: Moments, to: Direction, rows: int) -> str:
+    told = figures(m, to)
+    how = f"{m.batches:,} drawn" if m.measured else f"all {m.batches:,}"
+    return (
+        f"{name} has not the gradient of {to.name} on {problem.name}: relative bias {told['relative_bias']:.2g}, "
+        f"cosine {told['cosine']:.4f}, scale {told['scale']:.4f} ({how} batches of {rows})."
+    )
+
+
+def reason(problem: Problem, m: Moments, truths: list[Direction], kl: float, rows: int) -> str:
+    """What the error looks like, where it looks like something known."""
+    told = figures(m, truths[0])
+    near = lambda x, y: abs(x - y) < 1e-6  # noqa: E731
+    if float(m.mean.norm()) < 1e-12:
+        return "Its expected gradient is zero: is something detached, under no_grad, or k1 in the loss?"
+    if near(told["cosine"], -1):
+        return "The sign is wrong: a loss is minimised."
+    others = [*truths[1:], *(problem.directions() if kl else [])]
+    for other in others:
+        if figures(m, other)["relative_bias"] < 1e-6:
+            kind = " alone: the KL adds nothing (no_grad, or k1 in the loss?)" if kl and other.name == "J" else ""
+            return f"It is the gradient of {other.name}{kind}."
+    if near(told["cosine"], 1):
+        known = {(rows - 1) / rows: "a mean that holds the row itself", 1 / rows: "one division by the rows too many"}
+        known |= {float(rows): "a sum over rows, not a mean"}
+        fits = [words for scale, words in known.items() if near(told["scale"], scale)]
+        return "Only its length is wrong" + (f": {fits[0]}?" if fits else ".")
+    return ""
+
+
+def silent(problem: Problem, surrogate: Surrogate, kind: str, rows: int) -> str:
+    """An action that never gets a gradient, wherever it is taken."""
+    some, _ = batches(problem, Shape.of(kind, rows), samples=4096)
+    x = next(some).rows
+    found = coefficients(problem, surrogate, kind, Draws(x, x.chance)).abs().sum(-1)
+    for action in x.action[x.mask].unique().tolist():
+        if not bool(found[x.mask & (x.action == action)].any()) and bool(found.any()):
+            return f"No gradient ever reaches {_action(problem, action)}: is it masked?"
+    return ""
+
+
+def worst(problem: Problem, m: Moments, to: Direction, most: int = 2) -> str:
+    """The logits that it would move most wrongly."""
+    moved, right = (problem.jacobian @ x for x in (m.mean, to.gradient))
+    order = (moved - right).abs().flatten().argsort(descending=True)[:most].tolist()
+    A = moved.shape[1]
+    told = [
+        f"{_state(problem, i // A)}, {_action(problem, i % A)}: {moved.flatten()[i]:+.3g}, not {right.flatten()[i]:+.3g}"
+        for i in order
+    ]
+    return f"Furthest off, on the logits: {'; '.join(told)}."
+
+
+def _state(problem: Problem, s: int) -> str:
+    return problem.states[s] if problem.states else f"state {s}"
+
+
+def _action(problem: Problem, a: int) -> str:
+    return problem.actions[a] if problem.actions else f"action {a}"

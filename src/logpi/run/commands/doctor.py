@@ -1,0 +1,95 @@
+"""logpi doctor RUN"""
+
+import dataclasses
+import json as json_room
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from logpi.errors import LogpiError
+from logpi.run import doctor, examine
+from logpi.run.flags import parse
+from logpi.run.paths import constructor
+from logpi.run.table import plain
+
+# A cause before what follows from it: the first that is wrong is the one to mend.
+ORDER = (
+    *(
+        "run",
+        "fresh batch",
+        "NaN",
+        "first ratio",
+        "first KL",
+        "masks",
+        "step size",
+        "signal",
+        "movement",
+        "line search",
+    ),
+    *("critic", "entropy", "normaliser", "return", "environments", "memory"),
+)
+
+
+@dataclass
+class Doctor:
+    """Is something wrong with a run, and what to do: its log, and a fresh batch of its newest checkpoint, looked at before
+    any step. Nothing is written. The exit code is 1 where something is wrong."""
+
+    run: tyro.conf.Positional[Path]  # its folder
+    live: bool = True  # --no-live: the log only
+    method: str | None = None  # ./file.py:MyMethod, where the run used one of yours
+    env: str | None = None  # ./file.py:MyEnv, the same
+    network: str | None = None  # ./file.py:build, the same
+    json: bool = False  # one object for scripts
+
+
+def main(args: list[str]) -> int:
+    given = parse(Doctor, args, "logpi doctor")
+    log = doctor.read(given.run)
+    live = look(given.run, {k: getattr(given, k) for k in ("method", "env", "network")}, given.live)
+    found = [check(log) for check in doctor.CHECKS] + [check(log, live) for check in examine.CHECKS]
+    found.sort(key=lambda finding: ORDER.index(finding.name))
+    wrong, odd = ([f for f in found if f.state == state] for state in ("wrong", "look"))
+    first = next(iter(wrong + odd), None)
+    if given.json:
+        told = {"run": str(given.run), "wrong": len(wrong), "look": len(odd), "first": first.name if first else None}
+        print(json_room.dumps(told | {"findings": [dataclasses.asdict(f) for f in found]}, indent=1))
+        return int(bool(wrong))
+    show(found)
+    print(f"\n{advice(first)}")
+    return int(bool(wrong))
+
+
+def look(run: Path, given: dict[str, str | None], wanted: bool) -> examine.Live:
+    """A fresh batch's measures, or why there are none. What was typed must be there; what was not only limits what is seen."""
+    if not wanted:
+        return examine.Live(why="not asked for (--no-live)")
+    for path in filter(None, given.values()):
+        constructor(path)
+    try:
+        return examine.examine(run, given)
+    except (LogpiError, OSError) as missing:
+        return examine.Live(why=str(missing))
+
+
+def advice(first: doctor.Finding | None) -> str:
+    """The one line to read."""
+    if first is None:
+        return "nothing wrong found"
+    begins = "first" if first.state == "wrong" else "nothing wrong found; worth a look"
+    return plain(f"{begins}: {first.name}: {first.seen.rstrip('.')}; {first.do}.")
+
+
+def show(found: list[doctor.Finding]) -> None:
+    names = ["check", "state", "what was seen", *["what to do"] * any(finding.do for finding in found)]
+    table = Table(*names, box=None, header_style="bold", pad_edge=False)
+    for finding in found:
+        cells = (finding.name, finding.state, finding.seen, finding.do)
+        table.add_row(*map(plain, cells[: len(names)]))
+    # a terminal wraps within the columns, a pipe keeps every row in one line
+    width = None if sys.stdout.isatty() else 100_000
+    Console(highlight=False, markup=False, emoji=False, width=width).print(table)
