@@ -25,8 +25,8 @@ class Shape(NamedTuple):
 
     @classmethod
     def of(cls, rows: str, n: int) -> "Shape":
-        """n independent episodes, or a group of n from one start."""
-        return cls(1, n) if rows == "groups" else cls(n, 1)
+        """n independent episodes, or n from one start ("groups", "one start")."""
+        return cls(1, n) if rows in ("groups", "one start") else cls(n, 1)
 
 
 class Draws(NamedTuple):

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from logpi.exact import estimators
 from logpi.exact.estimators import Choice, Estimator
@@ -11,7 +11,8 @@ from logpi.exact.expectation import Moments, figures, intervals, moments, surrog
 from logpi.exact.problem import Direction, Problem
 from logpi.exact.verdict import surrogate_and_rows
 
-FACTORS = ("psi", "baseline", "objective", "average", "kl")
+Factor = Literal["psi", "baseline", "objective", "average", "kl"]
+FACTORS: tuple[Factor, ...] = get_args(Factor)
 LAMBDAS = (0.0, 0.5, 0.9, 1.0)
 
 
@@ -23,6 +24,7 @@ class Row:
     name: str
     moments: Moments
     directions: list[Direction]
+    choice: Choice | None = None
 
     def figures(self) -> list[tuple[str, dict[str, float], dict[str, float]]]:
         """(direction, figures, half-widths of their 95 % intervals)."""
@@ -34,37 +36,37 @@ def base_of(problem: Problem) -> Choice:
     return Choice(gamma=problem.gamma)
 
 
-def varied(base: Choice, factors: tuple[str, ...] = FACTORS) -> Iterator[tuple[str, str, Choice]]:
+def varied(base: Choice, factors: tuple[Factor, ...] = FACTORS) -> Iterator[tuple[str, str, Choice]]:
     """(factor, name, choice): the base in each of its variants; a name says only what differs from the base."""
     if "psi" in factors:
-        for name in get_args(estimators.Credit):
-            for lam in LAMBDAS if name == "gae" else (1.0,):
-                more = f" lam {lam:g}" if name == "gae" else f" n {base.n}" if name == "n_step" else ""
-                yield "psi", name + more, dataclasses.replace(base, psi=name, baseline="none", lam=lam)
+        for kind in get_args(estimators.Credit):
+            for lam in LAMBDAS if kind == "gae" else (1.0,):
+                more = f" lam {lam:g}" if kind == "gae" else f" n {base.n}" if kind == "n_step" else ""
+                yield "psi", kind + more, dataclasses.replace(base, psi=kind, baseline="none", lam=lam)
         if base.gamma < 1:
             yield "psi", "to_go, no gamma^t", dataclasses.replace(base, psi="to_go", baseline="none", from_start=False)
     if "baseline" in factors:
-        for name in (*get_args(estimators.Alone), *get_args(estimators.Grouped)):
-            psi = "total" if name in get_args(estimators.Grouped) else base.psi
-            yield "baseline", name, dataclasses.replace(base, baseline=name, psi=psi)
+        for kind in (*get_args(estimators.Alone), *get_args(estimators.Grouped)):
+            psi = "total" if kind in get_args(estimators.Grouped) else base.psi
+            yield "baseline", kind, dataclasses.replace(base, baseline=kind, psi=psi)
     for factor, kinds in (("objective", estimators.Form), ("average", estimators.Average)):
-        for name in get_args(kinds) if factor in factors else ():
-            yield factor, name, dataclasses.replace(base, **{factor: name})
+        for kind in get_args(kinds) if factor in factors else ():
+            yield factor, kind, dataclasses.replace(base, **{factor: kind})
     if "kl" in factors:
         alone = dataclasses.replace(base, gamma=1.0, baseline="none", objective="score", average="per_episode")
-        for name in get_args(estimators.KL)[1:]:
-            for psi in ("total", "to_go") if name.endswith("_reward") else ("to_go",):
-                shown = f"{name}, {psi}" if name.endswith("_reward") else f"{name} in the loss"
-                yield "kl", shown, dataclasses.replace(alone, kl=name, psi=psi)
+        for kind in get_args(estimators.KL)[1:]:
+            for psi in ("total", "to_go") if kind.endswith("_reward") else ("to_go",):
+                shown = f"{kind}, {psi}" if kind.endswith("_reward") else f"{kind} in the loss"
+                yield "kl", shown, dataclasses.replace(alone, kl=kind, psi=psi)
 
 
 def table(
     problem: Problem,
     base: Choice,
-    factors: tuple[str, ...] = FACTORS,
     rows: int = 4,
     samples: int = 20_000,
     seed: int = 0,
+    factors: tuple[Factor, ...] = FACTORS,
 ) -> Iterator[Row]:
     """A row for each variant. The KL is judged alone, without rewards, undiscounted."""
     directions = problem.directions()
@@ -73,20 +75,26 @@ def table(
         page, where = Estimator(choice), silent if factor == "kl" and silent else problem
         found = moments(where, surrogate_of(page), page.rows, rows, samples, seed, symmetric=True)
         towards = where.directions(choice.beta) if factor == "kl" else directions
-        yield Row(factor, name, found, towards)
+        yield Row(factor, name, found, towards, choice)
 
 
 def single(
     problem: Problem,
     estimator: Any,
-    name: str = "",
     rows: int = 4,
     samples: int = 20_000,
     seed: int = 0,
     kl: float = 0.0,
+    grouped: bool = False,
 ) -> Row:
-    """The row of one estimator: a `Choice`, a method page, or a loss of the user's."""
-    own, surrogate, kind = surrogate_and_rows(estimator, problem)
-    beta = kl or (estimator.beta if isinstance(estimator, Choice) and estimator.kl != "none" else 0.0)
+    """The row of one estimator: a `Choice`, a method page, or a loss of the user's (`grouped`: from one start)."""
+    own, surrogate, kind = surrogate_and_rows(estimator, problem, grouped)
+    choice = estimator if isinstance(estimator, Choice) else None
+    beta = choice.beta if choice is not None and choice.kl != "none" else kl
     found = moments(problem, surrogate, kind, rows, samples, seed)
-    return Row("estimator", name or own, found, problem.directions(beta))
+    return Row("estimator", name(choice) if choice else own, found, problem.directions(beta), choice)
+
+
+def name(choice: Choice) -> str:
+    """The factors of a choice in words."""
+    return ", ".join(f"{factor} {getattr(choice, factor)}" for factor in FACTORS)

@@ -111,11 +111,11 @@ def _plain(value: Any, params: Tensor, tensors: dict[str, Tensor], state: Tensor
 def row_scores(problem: Problem, params: Tensor, action: Tensor, state: Tensor) -> Callable[[Tensor], Tensor]:
     """w [N, T] -> [N, P]: sum_t w_t grad log pi_t of each row, what `Batch.scores` promises."""
     S, A, P = problem.jacobian.shape
-    score = vmap(grad(problem.policy.head.log_prob))(params.reshape(-1, A), action.reshape(-1))
 
     def scores(weight: Tensor) -> Tensor:
+        score = vmap(grad(problem.policy.head.log_prob))(params.reshape(-1, A), action.reshape(-1))
         each = (weight.reshape(-1, 1) * score).reshape(-1, state.shape[-1], A)
-        place = torch.nn.functional.one_hot(state, S).to(each).reshape(-1, state.shape[-1], S)
+        place = (state[..., None] == torch.arange(S)).to(each).reshape(-1, state.shape[-1], S)
         return torch.einsum("nta,nts->nsa", each, place).flatten(1) @ problem.jacobian.reshape(S * A, P)
 
     return scores
@@ -151,10 +151,7 @@ def moments(
 
 def figures(m: Moments, to: Direction) -> dict[str, float]:
     """How the estimator stands to a direction g: relative bias |E - g| / |g|, cosine, scale E.g / g.g, MSE, SNR."""
-    gap = float((m.mean - to.gradient).square().sum())
-    if m.measured:  # the noise of the mean is no bias
-        gap = max(0.0, gap - m.variance / m.batches)
-    g, mean = float(to.gradient.square().sum()), float(m.mean.square().sum())
+    gap, g, mean = max(0.0, squared_gap(m, to)), float(to.gradient.square().sum()), float(m.mean.square().sum())
     along = float(m.mean @ to.gradient)
     return {
         "relative_bias": math.sqrt(gap / g) if g else math.nan,
@@ -166,14 +163,26 @@ def figures(m: Moments, to: Direction) -> dict[str, float]:
     }
 
 
+def squared_gap(m: Moments, to: Direction) -> float:
+    """|E[g] - truth|^2; of drawn batches its unbiased estimate, which may be negative: the noise of a mean is no bias."""
+    return float((m.mean - to.gradient).square().sum()) - (m.variance / m.batches if m.measured else 0.0)
+
+
 def intervals(m: Moments, to: Direction) -> dict[str, float]:
     """Half the 95 % interval of each figure, by the jackknife over blocks; 0 where all was enumerated."""
     if m.blocks is None:
         return dict.fromkeys(figures(m, to), 0.0)
-    K = len(m.blocks[0])
-    left = [figures(m.without(k), to) for k in range(K)]
-    out = {}
-    for name in left[0]:
-        x = torch.tensor([f[name] for f in left], dtype=torch.float64)
-        out[name] = 1.96 * float(((K - 1) * x.var(correction=0)).sqrt())
+    left = [m.without(k) for k in range(len(m.blocks[0]))]
+    each = [figures(x, to) for x in left]
+    out = {name: half([f[name] for f in each]) for name in each[0]}
+    g, gap = float(to.gradient.square().sum()), squared_gap(m, to)
+    if g:  # a bias of 0 has an interval too: from that of its square
+        highest = math.sqrt(max(0.0, gap + half([squared_gap(x, to) for x in left])) / g)
+        out["relative_bias"] = max(out["relative_bias"], highest - math.sqrt(max(0.0, gap) / g))
     return out
+
+
+def half(left_out: list[float]) -> float:
+    """1.96 standard errors from the values with one block left out each (the jackknife)."""
+    x = torch.tensor(left_out, dtype=torch.float64)
+    return 1.96 * float(((len(x) - 1) * x.var(correction=0)).sqrt())

@@ -36,8 +36,8 @@ class Direction(NamedTuple):
 class Problem:
     """A table, a float64 policy over its actions, and all else that a batch may hold.
 
-    obs [S, F] is what the policy sees in each state. The critic says the true V and Q plus `critic_error` times a
-    standard normal draw for each state (and action). `behaviour` drew the actions (None: the policy itself).
+    obs [S, F] is what the policy sees in each state. The critic says the true V and Q, and is off by a normal
+    draw for each state (and action) of `critic_error` standard deviations of Q. `behaviour` drew the actions (None: the policy itself).
     """
 
     name: str
@@ -89,10 +89,10 @@ class Problem:
     def critic(self) -> tuple[Tensor, Tensor]:
         """(V [S], Q [S, A]) as the critic says them; a terminal state's V means nothing, and is never 0."""
         V, Q = (x[0] for x in mdp.values(self.table, self.pi, self.gamma, self.limit))
+        error = self.critic_error * Q[~self.table.terminal].std(correction=0)
         generator = torch.Generator().manual_seed(1)
         wrong = [torch.randn(x.shape, dtype=x.dtype, generator=generator) for x in (V, Q)]
-        V = torch.where(self.table.terminal, 7.0, V + self.critic_error * wrong[0])
-        return V, Q + self.critic_error * wrong[1]
+        return torch.where(self.table.terminal, 7.0, V + error * wrong[0]), Q + error * wrong[1]
 
     @cached_property
     def every(self) -> Trajectories:
@@ -109,11 +109,11 @@ class Problem:
         P, gamma = (self.table, self.policy, self.obs), self.gamma
         if beta:
             J = mdp.gradient(*P, gamma, limit=self.limit)
-            parts = (("the KL of episodes", False), ("the KL of each action", True))
-            return [Direction(f"J - KL, {name}", J - beta * self.kl_gradient(per_action)) for name, per_action in parts]
+            parts = (("of episodes", False), ("per action", True))
+            return [Direction(f"J - KL {name}", J - beta * self.kl_gradient(per_action)) for name, per_action in parts]
         found = [Direction("J", mdp.gradient(*P, gamma, limit=self.limit))]
         if gamma < 1:
-            found.append(Direction("J without gamma^t", mdp.gradient(*P, gamma, False, self.limit)))
+            found.append(Direction("J, no gamma^t", mdp.gradient(*P, gamma, False, self.limit)))
             found.append(Direction("J at gamma 1", mdp.gradient(*P, 1.0, limit=self.limit)))
         return found
 

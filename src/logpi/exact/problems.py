@@ -128,13 +128,14 @@ def toy_sequences() -> Problem:
 
 
 def toy_prompts() -> Problem:
-    """Three prompts, easy, fair and hard, of two tokens: where a group's std weighs one prompt against another."""
-    asked = ({1, 2, 0}, {1}, {2})
+    """Three prompts of unlike difficulty that pay 1, 0.3 and 3: where a group's std weighs one prompt against another."""
+    paid = (({1, 2}, 1.0), ({1}, 0.3), ({2}, 3.0))  # the first tokens that are right, and what for
 
     def right(m: int, x: tuple[int, ...]) -> float:
-        return float(x[-1] in asked[m] and len(x) == 2)
+        tokens, reward = paid[m]
+        return reward * (x[0] in tokens and x[-1] != x[0])
 
-    return sequences(3, 2, right, prompts=3, name="prompts", seed=3)
+    return sequences(3, 2, right, prompts=3, name="prompts", seed=1)
 
 
 def toy_text(name: str) -> Problem:

@@ -8,12 +8,15 @@ from logpi.errors import LogpiError
 from logpi.exact.batches import Draws, Shape, batches
 from logpi.exact.estimators import Choice, Estimator
 from logpi.exact.expectation import Moments, Surrogate, coefficients, figures, intervals, moments, surrogate_of
+from logpi.exact.lookalike import lookalike
 from logpi.exact.losses import surrogate_of_loss
 from logpi.exact.problem import Direction, Problem
 from logpi.exact.problems import find
 
 
-def surrogate_and_rows(estimator: Any, problem: Problem, **constants: Any) -> tuple[str, Surrogate, str]:
+def surrogate_and_rows(
+    estimator: Any, problem: Problem, grouped: bool = False, **constants: Any
+) -> tuple[str, Surrogate, str]:
     """(name, surrogate, rows) of a loss, a method page (class or instance) or a `Choice`."""
     if isinstance(estimator, Choice):
         estimator = Estimator(estimator)
@@ -22,8 +25,8 @@ def surrogate_and_rows(estimator: Any, problem: Problem, **constants: Any) -> tu
         if getattr(page, "reference", False) and problem.ref is None:
             raise LogpiError(f"{type(page).__name__} has a KL to a reference policy, which {problem.name} has not.")
         return type(page).__name__, surrogate_of(page), page.rows
-    constants = {"gamma": problem.gamma} | constants
-    return getattr(estimator, "__name__", type(estimator).__name__), surrogate_of_loss(estimator, **constants), "loss"
+    constants, kind = {"gamma": problem.gamma} | constants, "one start" if grouped else "episodes"
+    return getattr(estimator, "__name__", type(estimator).__name__), surrogate_of_loss(estimator, **constants), kind
 
 
 def _made(page: Any, problem: Problem) -> Any:
@@ -44,6 +47,7 @@ def check(
     *,
     rows: int = 3,
     kl: float = 0.0,
+    per_action: bool = False,
     from_start: bool = True,
     grouped: bool = False,
     samples: int = 0,
@@ -54,16 +58,16 @@ def check(
     loss: a function that returns a number to be minimised, whose parameters are named as in `losses.GIVEN` (log_pi,
     reward, mask, ...; [rows, T] each) or in `constants`; or a method page; or a `Choice`. problem: a name, a Table, a
     Problem. tolerance: on |E[g] - grad J| / |grad J|. The truth is grad J with gamma^t (`from_start=False`: without it),
-    less kl x grad KL(pi || ref) of whole episodes. rows: episodes in a batch; `grouped`: from one start.
+    less kl x grad KL(pi || ref) of whole episodes (`per_action`: of each action, the visits held fixed). rows: episodes in
+    a batch; `grouped`: from one start.
     samples: measured from so many batches where there are too many to enumerate; the interval is allowed for.
     """
     where = find(problem)
-    name, surrogate, kind = surrogate_and_rows(loss, where, **constants)
-    kind = "groups" if grouped and kind == "loss" else kind
+    name, surrogate, kind = surrogate_and_rows(loss, where, grouped, **constants)
     found = moments(where, surrogate, kind, rows, samples)
     truths = where.directions(kl)
-    if not from_start and len(truths) > 1 and not kl:
-        truths = [truths[1], truths[0], truths[2]]
+    if (per_action if kl else not from_start) and len(truths) > 1:
+        truths = [truths[1], truths[0], *truths[2:]]
     told, slack = figures(found, truths[0]), intervals(found, truths[0])["relative_bias"]
     wrong = (
         math.sqrt(max(0.0, told["mse"] - told["variance"]))
@@ -72,7 +76,8 @@ def check(
     )
     if wrong <= tolerance + slack:
         return found
-    said = [summary(name, where, found, truths[0], rows), reason(where, found, truths, kl, rows)]
+    said = [summary(name, where, found, truths[0], rows)]
+    said.append(reason(where, found, truths, kl, rows) or ("" if kl else lookalike(where, found, rows)))
     said += [silent(where, surrogate, kind, rows), worst(where, found, truths[0])]
     raise AssertionError(" ".join(x for x in said if x))
 

@@ -27,13 +27,7 @@ from logpi.run.pack import fill, pack, read_tensors, unpack
 from logpi.run.spaces import space_to_json
 
 FORMAT = 2
-FREE = (
-    "steps",
-    "workers",
-    "step_timeout",
-    "on_failure",
-    "measure_gradient",
-)  # settings that a run may go on with changed
+FREE = ("steps", "workers", "step_timeout", "on_failure", "measure_gradient")  # a run may go on with these changed
 FACTS = {"format", "step", "method", "environments", "finite", "score", "log", "versions", "files"}
 FILES = ("config.toml", "policy.json", "policy.safetensors", "trainer.json", "trainer.safetensors")
 

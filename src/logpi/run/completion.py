@@ -13,8 +13,10 @@ import gymnasium
 import tyro
 
 from logpi.envs import NATIVE
+from logpi.exact import PROBLEMS, Choice
 from logpi.methods import METHODS
 from logpi.run.cli import COMMANDS
+from logpi.run.commands.exact import Exact
 from logpi.run.recipes import names
 
 SHELLS = ("bash", "zsh", "fish")
@@ -51,7 +53,7 @@ complete --command logpi --condition '__fish_seen_subcommand_from FOLDERS' --for
 
 def script(shell: str) -> str:
     """What the shell is to read, with the environments that are registered now."""
-    folders = [name for name in COMMANDS if name not in (*CHOSEN, "methods")]
+    folders = [name for name in COMMANDS if name not in (*CHOSEN, "methods", "exact")]
     chosen = {"train": {name: _trained(name) for name in METHODS}}
     chosen |= {
         "show": dict.fromkeys(METHODS, _record("Nothing")),
@@ -61,6 +63,7 @@ def script(shell: str) -> str:
     for name in (*folders, "methods"):
         own = getattr(import_module(f"logpi.run.commands.{name}"), name.capitalize())
         records[name] = _record(name, *_fields(own))
+    records["exact"] = _record("exact", *_fields(Exact), *_fields(Choice))
     whole = tyro.conf.OmitSubcommandPrefixes[_union(records)]  # type: ignore[misc, valid-type]
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
@@ -79,7 +82,7 @@ def _trained(method: str) -> type:
 
 def _fields(record: Any) -> list[Any]:
     """A record's fields; plain texts that name an environment or a recipe are choices of these."""
-    known = {"env": (*NATIVE, *gymnasium.registry), "recipe": ("auto", "none", *names())}
+    known = {"env": (*NATIVE, *gymnasium.registry), "recipe": ("auto", "none", *names()), "problem": tuple(PROBLEMS)}
     hints = typing.get_type_hints(record, include_extras=True)
     made = []
     for f in dataclasses.fields(record):

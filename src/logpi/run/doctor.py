@@ -23,7 +23,7 @@ RISEN = 0.25  # of the return's size: smaller ranges are the noise of 100 episod
 NEAR, HALF = 0.9, 0.5  # of the way from the worst return to the best: as good as the best; half of it is lost
 LARGE_KL, HUGE_KL = 0.1, 1.0  # nats: ten times a usual trust region; another policy than the one that was measured
 CLIPPED = 0.4  # of the actions outside the clip range: most of the batch no longer says where to go
-STILL = 1e-8  # nats: what float32 makes of a KL of 0
+STILL = 1e-8  # what float32 makes of a KL, or of a gradient, of 0
 REFUSED = 0.5  # of the line searches: more often than not an iteration was for nothing
 COLLAPSED = 0.02  # of log A: of two actions, one in 500 is not the usual one
 NARROW, WIDE = -4.0, 1.5  # nats a dimension of the action, since the start: std over 55; std times 4.5
@@ -210,6 +210,9 @@ def progress(log: Log) -> Finding:
         if taken <= EPISODE * envs:
             return Finding(name, "not measured", seen)
         return Finding(name, "look", seen, "wrap the environment in gymnasium.wrappers.TimeLimit")
+    if len(log.curve) >= FEW and best == min(log.curve):
+        cure = "unless that is the best there is: a shaped reward, or starts nearer to the goal"
+        return Finding(name, "look", f"{figure(best)} from the beginning to the end", cure)
     seen = f"{figure(log.last)} at the end, best {figure(best)}"
     if log.moved and log.height < HALF:
         cure = f"eval and play take the best checkpoint with --best; a run that keeps it: {SLOWER}"

@@ -19,7 +19,7 @@ from logpi.errors import EnvironmentFailed, LogpiError
 from logpi.loop import Parts, update
 from logpi.now import Divergence, Now, Surrogate
 from logpi.run import checkpoint, config
-from logpi.run.doctor import NEAR, RATIO, Finding, Log, State
+from logpi.run.doctor import NEAR, RATIO, STILL, Finding, Log, State
 from logpi.run.resume import reopen
 from logpi.run.table import figure
 from logpi.step.gradient import total
@@ -78,45 +78,49 @@ class Looking:
 def examine(run: Path, given: dict[str, Any]) -> Live:
     """LogpiError where the run's parts cannot be built again. given: method, env and network where they are the user's."""
     folder, _ = checkpoint.choose(run)
-    found: dict[str, Any] = {"checkpoint": folder.name}
-    with chance.untouched(), contextlib.ExitStack() as last:
+    with chance.untouched():
         try:
             parts, *_ = reopen(folder, config.read(folder / "config.toml"), **given)
-            last.callback(parts.collect.envs.close)
         except EnvironmentFailed as wrong:  # it does not come back to where it was
             return Live(checkpoint=folder.name, failed=str(wrong))
-        try:
-            for measured in measures(parts):
-                found |= measured
-        except Exception as wrong:  # the user's page, network and environment may raise anything
-            found["failed"] = str(wrong) if isinstance(wrong, LogpiError) else f"{type(wrong).__name__}: {wrong}"
+        except (LogpiError, OSError):
+            if folder.is_dir():
+                raise
+            return examine(run, given)  # the run goes on, and has newer ones
+        with contextlib.closing(parts.collect.envs):
+            return measured(parts, folder.name)
+
+
+def measured(parts: Parts, name: str) -> Live:
+    """As far as it comes: the user's page, network and environment may raise anything."""
+    found: dict[str, Any] = {"checkpoint": name}
+    try:
+        for fields in measures(parts):
+            found |= fields
+    except Exception as wrong:
+        found["failed"] = str(wrong) if isinstance(wrong, LogpiError) else f"{type(wrong).__name__}: {wrong}"
     return Live(**found)
 
 
 def measures(parts: Parts) -> Iterator[dict[str, Any]]:
-    """Fields of Live, as far as the run comes."""
+    """Fields of Live, in the order in which an iteration brings them about."""
     batch = parts.collect(parts.policy, parts.critic)
     yield rollout(batch)
     yield normalisers(parts)
-    surrogate, kl, rows = prepared(parts, batch)
+    kl, rows, g = prepared(parts, batch)
     assert rows.batch.psi is not None
-    g = slope(parts, surrogate, rows)
     yield {"credit": float(rows.batch.psi[rows.batch.mask].abs().amax()), "gradient": float(g.norm())}
     yield {"first_ratio": first_ratio(parts, rows), "kl": float(total(kl(rows.batch)))}
     yield {"leaks": leaks(parts, batch, rows, g)}
 
 
-def prepared(parts: Parts, batch: Batch) -> tuple[Surrogate, Divergence, Rows]:
-    """What the loop gives to the page's step."""
+def prepared(parts: Parts, batch: Batch) -> tuple[Divergence, Rows, Tensor]:
+    """What the loop gives to the page's step, and the flat gradient of the surrogate, of the policy's parameters."""
     looking = Looking(parts.method)
     with contextlib.suppress(Enough):
-        update(dataclasses.replace(parts, method=looking), batch)
-    return looking.given
-
-
-def slope(parts: Parts, surrogate: Surrogate, rows: Rows) -> Tensor:
-    """The gradient of the surrogate, flat, of the policy's parameters."""
-    return gradient(surrogate(rows.batch), [*parts.policy.parameters()])
+        update(dataclasses.replace(parts, method=looking, measure_gradient=0), batch)
+    surrogate, kl, rows = looking.given
+    return kl, rows, gradient(surrogate(rows.batch), [*parts.policy.parameters()])
 
 
 def rollout(b: Batch) -> dict[str, Any]:
@@ -159,8 +163,7 @@ def first_ratio(parts: Parts, rows: Rows) -> float:
 def leaks(parts: Parts, batch: Batch, rows: Rows, g: Tensor) -> dict[str, float]:
     """What the masked slots reach: the relative change of credit and gradient when they hold garbage, and weights there."""
     try:
-        surrogate, _, other = prepared(parts, spoilt(batch))
-        g_other = slope(parts, surrogate, other)
+        _, other, g_other = prepared(parts, spoilt(batch))
     except LogpiError:  # NaN in the credit
         return {"credit": torch.inf, "gradient": torch.inf, "weight": 0.0}
     assert rows.batch.psi is not None and other.batch.psi is not None
@@ -233,7 +236,9 @@ def masks(log: Log, live: Live) -> Finding:
     if not live.first_ratio <= live.rounding:
         return Finding(name, "not measured", "no two gradients are alike while the first ratio is off")
     share = f"{live.masked:.0%} of this batch was masked" if live.masked else "nothing in this batch was masked"
-    found = [f"change the {what} {percent(live.leaks[what])}" for what in ("credit", "gradient") if live.leaks[what] > LEAK]
+    found = [
+        f"change the {what} {percent(live.leaks[what])}" for what in ("credit", "gradient") if live.leaks[what] > LEAK
+    ]
     found += ["have weight in the average"] if live.leaks["weight"] else []
     if not found:
         return Finding(name, "ok", f"garbage and more padding there change neither credit nor gradient; {share}")
@@ -260,14 +265,13 @@ def signal(log: Log, live: Live) -> Finding:
         return Finding(name, state, f"every reward of {live.actions:,} actions is 0", cure)
     if live.credit == 0:
         return Finding(name, dead, "the credit of every action is 0", "look at the rewards, then at the page's psi")
-    if live.gradient == 0:
+    if live.gradient <= STILL:
         cure = "the policy is certain of every action: start again with a lower learning rate or an entropy bonus"
-        return Finding(name, dead, "the gradient is exactly 0, the credit is not", cure)
+        return Finding(name, dead, f"the gradient is {live.gradient:.1e}, and the credit is not 0", cure)
     seen = f"gradient {figure(live.gradient)}, credit up to {figure(live.credit)}"
-    if live.equal_groups is None:
-        return Finding(name, "ok", seen)
-    seen += f"; all rewards are equal in {live.equal_groups:.0%} of the groups"
-    if live.equal_groups < DEAD:
+    if live.equal_groups is not None:
+        seen += f"; all rewards are equal in {live.equal_groups:.0%} of the groups"
+    if (live.equal_groups or 0.0) < DEAD:
         return Finding(name, "ok", seen)
     return Finding(name, "look", seen, "these teach nothing: harder or easier starts, or a larger group")
 

@@ -32,6 +32,13 @@ def parse(kind: Any, args: list[str], prog: str, description: str = "") -> Any:
     return found
 
 
+def together(groups: list[tuple[str, Any, Any]]) -> Any:
+    """(name, type, default) of records -> one record whose flags are all of theirs."""
+    import tyro
+
+    return tyro.conf.OmitArgPrefixes[dataclasses.make_dataclass("Together", groups)]  # type: ignore[misc]
+
+
 def peek(args: list[str], names: tuple[str, ...]) -> dict[str, str]:
     """The flags among these that were given, before the defaults of the others are known; mistakes are for `parse`."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -61,5 +68,7 @@ def _sentence(box: str, prog: str) -> str:
     box = re.sub(r"^[|+]|[|+]$|-{3,}", " ", box, flags=re.MULTILINE)  # frames of ASCII, where there is no UTF-8
     lines = [line.strip("│╭╮╰╯─ ") for line in box.strip().splitlines()[1:]]
     body = re.split(r"Argument helptext|For full helptext", " ".join(line for line in lines if line))[0]
-    body = re.sub(r"^Error parsing (method|run|options): (\w+)", lambda m: f"--{m[2].replace('_', '-')}", body).strip()
+    body = re.sub(
+        r"^Error parsing (method|run|options|bench|choice): (\w+)", lambda m: f"--{m[2].replace('_', '-')}", body
+    ).strip()
     return f"{body.rstrip('.')}. See {prog} --help."

@@ -46,7 +46,7 @@ class Settings:
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"  # where tensors live
     dtype: Literal["float32", "float64"] = "float32"  # of parameters and data
     threads: Count = 1  # of torch; more is slower for small networks
-    measure_gradient: Annotated[int, Between(0)] = 0  # iterations between measurements of its noise; 0: none
+    measure_gradient: Annotated[int, Between(0)] = 0  # iterations between measurements of the gradient's noise; 0: none
 
 
 def learn(method: Any = "ppo", env: str | Callable[[], gym.Env] = "CartPole-v1", **settings: Any) -> Iterator[Record]:
@@ -123,9 +123,7 @@ def assemble(method: Any, settings: Settings, env: Any = None, network: Any = No
     group = option(method, "group") if method.rows == "groups" else 1
     sizes = {"segments": option(method, "envs"), "episodes": option(method, "episodes")}
     n = sizes.get(method.rows, option(method, "starts") * group)
-    if settings.measure_gradient and n < 2 * group:
-        cure = {"segments": "--envs", "episodes": "--episodes"}.get(method.rows, "--starts")
-        raise LogpiError(f"--measure-gradient compares independent rows, and here is one: give {cure} 2 or more.")
+    must_be_several(n // group, method.rows, settings.measure_gradient)
     made = envs.make(
         construct,
         n,
@@ -161,6 +159,13 @@ def assemble(method: Any, settings: Settings, env: Any = None, network: Any = No
             "run": dataclasses.asdict(settings),
         },
     )
+
+
+def must_be_several(units: int, rows: str, measure_gradient: int) -> None:
+    """The noise of a gradient shows between independent rows only: segments, episodes, or groups."""
+    if measure_gradient and units < 2:
+        cure = {"segments": "--envs", "episodes": "--episodes", "groups": "--starts"}[rows]
+        raise LogpiError(f"--measure-gradient compares independent rows, and here is one: give {cure} 2 or more.")
 
 
 def name_of(method: Any) -> str:

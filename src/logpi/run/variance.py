@@ -131,7 +131,7 @@ def joined(batches: list[Batch], gamma: float) -> Batch:
     """The actions of several batches one after the other, [N], each with the return that followed it as target."""
     steps = [Rows(b.with_(target=psi.reward_to_go(b.reward, b.ended, gamma)), torch.Generator()).batch for b in batches]
     names = [x.name for x in fields(Batch) if getattr(steps[0], x.name) is not None]
-    return Batch(**{"start": None} | {name: torch.cat([getattr(b, name) for b in steps]) for name in names})
+    return steps[0].with_(**{name: torch.cat([getattr(b, name) for b in steps]) for name in names})
 
 
 def fitted(kind: str, policy: Policy, steps: Batch, seed: int) -> tuple[Any, Tensor, Tensor]:

@@ -18,19 +18,9 @@ from logpi.run.table import plain
 
 # A cause before what follows from it: the first that is wrong is the one to mend.
 ORDER = (
-    *(
-        "run",
-        "fresh batch",
-        "NaN",
-        "first ratio",
-        "first KL",
-        "masks",
-        "step size",
-        "signal",
-        "movement",
-        "line search",
-    ),
-    *("critic", "entropy", "normaliser", "return", "environments", "memory"),
+    *("run", "fresh batch", "NaN", "first ratio", "first KL", "masks"),
+    *("step size", "signal", "line search", "movement", "critic", "entropy"),
+    *("normaliser", "return", "environments", "memory"),
 )
 
 
@@ -54,13 +44,13 @@ def main(args: list[str]) -> int:
     found = [check(log) for check in doctor.CHECKS] + [check(log, live) for check in examine.CHECKS]
     found.sort(key=lambda finding: ORDER.index(finding.name))
     wrong, odd = ([f for f in found if f.state == state] for state in ("wrong", "look"))
-    first = next(iter(wrong + odd), None)
+    advice = advise(next(iter(wrong + odd), None))
     if given.json:
-        told = {"run": str(given.run), "wrong": len(wrong), "look": len(odd), "first": first.name if first else None}
+        told = {"run": str(given.run), "wrong": len(wrong), "look": len(odd), "advice": advice}
         print(json_room.dumps(told | {"findings": [dataclasses.asdict(f) for f in found]}, indent=1))
-        return int(bool(wrong))
-    show(found)
-    print(f"\n{advice(first)}")
+    else:
+        show(found)
+        print(f"\n{advice}")
     return int(bool(wrong))
 
 
@@ -76,7 +66,7 @@ def look(run: Path, given: dict[str, str | None], wanted: bool) -> examine.Live:
         return examine.Live(why=str(missing))
 
 
-def advice(first: doctor.Finding | None) -> str:
+def advise(first: doctor.Finding | None) -> str:
     """The one line to read."""
     if first is None:
         return "nothing wrong found"

@@ -20,6 +20,7 @@ class Resume:
     workers: int | None = None  # another number of processes (--backend async)
     step_timeout: float | None = None  # another one, after a step that hung
     on_failure: Literal["fail", "restart"] | None = None  # another answer to an environment that breaks
+    measure_gradient: int | None = None  # iterations between measurements of the gradient's noise; 0: none
     until: float | Literal["none"] | None = None  # another target return
     method: str | None = None  # ./file.py:MyMethod, where the run used one of yours
     env: str | None = None  # ./file.py:MyEnv, the same
@@ -36,6 +37,6 @@ def main(args: list[str]) -> None:
     changes |= {"quiet": True} if given.quiet else {}
     if changes.get("until") == "none":
         changes["until"] = None
-    names = ("steps", "workers", "step_timeout", "on_failure")
+    names = ("steps", "workers", "step_timeout", "on_failure", "measure_gradient")
     typed = {k: getattr(given, k) for k in names if getattr(given, k) is not None}
     go_on(given.run, typed, changes, {k: getattr(given, k) for k in ("method", "env", "network")})

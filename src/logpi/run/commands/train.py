@@ -4,12 +4,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from logpi.errors import LogpiError
 from logpi.methods import METHODS
 from logpi.run import config, recipes, seeds
-from logpi.run.flags import parse, peek
+from logpi.run.flags import parse, peek, together
 from logpi.run.setup import Settings, find_method
 from logpi.run.train import Options, train
 
@@ -38,8 +36,7 @@ def main(args: list[str]) -> None:
         raise LogpiError(f"{name} has a field {min(taken)}, which logpi train uses itself: give it another name.")
     (start, settings, options), recipe, tuned = defaults(name, method, peek(rest, (*CODE, "config", "recipe", "init")))
     groups = [("method", type(method), start), ("run", Settings, settings), ("options", Options, options)]
-    kind: Any = command(groups)
-    given = parse(kind, rest, f"logpi train {name}", type(method).__doc__ or "")
+    given = parse(together(groups), rest, f"logpi train {name}", type(method).__doc__ or "")
     options = dataclasses.replace(given.options, config=None, recipe=recipe)  # the run's config.toml has all they said
     in_force = [line for record in (given.method, given.run) for line in _told(record, tuned)]
     if in_force and not options.quiet:
@@ -48,11 +45,6 @@ def main(args: list[str]) -> None:
         seeds.train(name, given.run, options)
     else:
         train(name, given.method, given.run, options)
-
-
-def command(groups: list[tuple[str, Any, Any]]) -> Any:
-    """(name, type, default) of records -> one record whose flags are all of theirs."""
-    return tyro.conf.OmitArgPrefixes[dataclasses.make_dataclass("Train", groups)]  # type: ignore[misc]
 
 
 def defaults(name: str, page: Any, told: dict[str, str]) -> tuple[tuple[Any, Settings, Options], str, dict[str, Any]]:

@@ -132,10 +132,11 @@ def show(lines: list[Noise], about: dict[str, Any]) -> None:
     console.print()
     console.print(table)
     console.print()
+    certainty = about["cosine_of_reference_to_truth"]
     console.print(f"""\
 total variance: trace of the covariance of one episode's gradient; its unit, and the noise scale's, is an episode
 SNR, cosine, ESS: of the gradient of {about["batch"]} episodes. ESS: share of its actions after an ascent of common learning rate
-cosine: to {about["reference"]} over all other batches (whose own to the truth is about {about["cosine_of_reference_to_truth"]:.3f})
+cosine: to that of {about["reference"]} over all other batches, whose own cosine to the truth is about {certainty:.3f}
 cut episodes: td, n_step, gae and vtrace add V of what would have followed, total and to_go nothing""")
 
 
@@ -159,7 +160,7 @@ def draw(lines: list[Noise], about: dict[str, Any], out: Path) -> None:
     bars(left, lines, "variance", "#0072B2")
     left.set(xscale="log", xlabel="total variance of one episode's gradient")
     bars(right, lines, "cosine", "#D55E00")
-    right.set(xlabel=f"cosine of {about['batch']} episodes' gradient to the reference")
+    right.set(xlabel=f"cosine to the reference, {about['batch']} episodes")
     right.axvline(0, color="black", linewidth=0.8)
     left.set_yticks(range(len(lines)), [x.estimator.replace("_", " ") for x in lines])
     left.invert_yaxis()

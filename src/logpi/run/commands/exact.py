@@ -1,0 +1,192 @@
+"""logpi exact [PROBLEM] [flags]"""
+
+import csv as csv_room
+import dataclasses
+import io
+import json as json_room
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from logpi.errors import LogpiError
+from logpi.exact import bench, find
+from logpi.exact.bench import Row
+from logpi.exact.estimators import Choice
+from logpi.exact.problem import Problem
+from logpi.exact.problems import changed
+from logpi.exact.trajectories import amount, count
+from logpi.methods import METHODS
+from logpi.page import Between, Count, NonNegative, page
+from logpi.run.flags import parse, peek, together
+from logpi.run.paths import is_path, load_object
+
+ZERO = 1e-10  # a relative bias up to here is rounding
+
+
+@page
+class Exact:
+    """Bias and variance of policy-gradient estimators against the true gradient, by enumeration of every batch."""
+
+    problem: tyro.conf.Positional[str] = "five-states"  # shipped name, toy-text id, or ./file.py:problem
+    estimator: str | None = None  # only this one: ./file.py:my_loss, ./file.py:MyPage, or a method
+    vary: tuple[bench.Factor, ...] = bench.FACTORS  # factors to vary, one at a time, from the base
+    alone: bool = False  # only the base itself
+    rows: Count = 4  # episodes in a batch
+    grouped: bool = False  # a loss's episodes are all from one start
+    kl_weight: NonNegative = 0.0  # of the KL that --estimator should subtract from J
+    critic_error: NonNegative = 0.5  # of V and Q, in standard deviations of Q; 0: a true critic
+    drift: NonNegative = 0.0  # the actions are an older policy's, parameters this far away
+    hidden: tuple[Count, ...] = ()  # layers of an MLP policy; else one logit for each state and action
+    limit: Count | None = None  # steps of an episode at most
+    samples: Annotated[int, Between(0)] = 20_000  # batches to draw where all are too many; 0: refuse
+    seed: Annotated[int, Between(0)] = 0  # of what is drawn
+    planted: bool = False  # instead: 40 planted bugs against the test kit
+    json: bool = False  # one object for scripts
+    csv: bool = False  # the same as comma-separated lines
+    plot: Path | None = None  # picture of bias and variance, .png or .svg
+
+
+def main(args: list[str]) -> int:
+    both: Any = together([("bench", Exact, Exact()), ("choice", Choice, Choice())])
+    given = parse(both, args, "logpi exact", Exact.__doc__ or "")
+    asked, base = given.bench, given.choice
+    if asked.planted:
+        from logpi.run import planted
+
+        return planted.report(asked.json)
+    gamma = base.gamma if "gamma" in peek(args, ("gamma",)) else None
+    problem = changed(
+        named(asked.problem), gamma, asked.critic_error, asked.drift, asked.hidden, asked.limit, asked.seed
+    )
+    rows = list(estimated(problem, dataclasses.replace(base, gamma=problem.gamma), asked))
+    if asked.plot is not None:
+        from logpi.run.plot_exact import draw
+
+        draw(rows, problem.name, asked.plot)
+    if asked.json or asked.csv:
+        print(as_json(problem, rows) if asked.json else as_csv(rows))
+    else:
+        show(problem, rows, asked)
+    return 0
+
+
+def named(name: str) -> Problem:
+    """A problem by name, or what a file of the user's makes."""
+    if not is_path(name):
+        return find(name)
+    made = load_object(name)
+    return find(made() if callable(made) else made)
+
+
+def estimated(problem: Problem, base: Choice, asked: Exact) -> Iterable[Row]:
+    how = asked.rows, asked.samples, asked.seed
+    if asked.estimator is not None:
+        return [bench.single(problem, own(asked.estimator), *how, kl=asked.kl_weight, grouped=asked.grouped)]
+    if asked.alone:
+        return [bench.single(problem, base, *how)]
+    return bench.table(problem, base, *how, factors=asked.vary)
+
+
+def own(name: str) -> Any:
+    """A loss or a page of the user's, or one of our methods."""
+    if is_path(name):
+        return load_object(name)
+    if name not in METHODS:
+        known = f"a method ({', '.join(METHODS)}), ./file.py:my_loss or package.module:my_loss"
+        raise LogpiError(f"There is no estimator {name!r}: it takes {known}.")
+    return METHODS[name]
+
+
+def show(problem: Problem, rows: list[Row], asked: Exact) -> None:
+    console = Console(highlight=False, markup=False, emoji=False, width=100_000)
+    steps, P = problem.limit, problem.jacobian.shape[-1]
+    many = f"{amount(count(problem.table))} trajectories of at most {steps} steps"
+    policy = f"a policy of {P} parameters" + (" (the actions are an older one's)" if problem.behaviour else "")
+    console.print(f"{problem.name}: {many}, gamma {problem.gamma:g}, {policy}, batches of {asked.rows} episodes")
+    for part in ([r for r in rows if r.factor != "kl"], [r for r in rows if r.factor == "kl"]):
+        if part:
+            console.print()
+            console.print(as_table(part))
+    measured = any(r.moments.measured for r in rows)
+    console.print(
+        "\nbias: |E[g] - truth| / |truth|, 0 up to 1e-10; scale: the part of E[g] along the truth, over the truth;"
+        "\nvariance: trace of the covariance of g; SNR: |E[g]|^2 / variance; all of one batch."
+        + ("\n±: half the 95 % interval, where batches were drawn." if measured else "")
+    )
+
+
+def as_table(rows: list[Row]) -> Table:
+    """One line for each estimator, parted where the factor changes."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("\nwhat varies" if len(rows) > 1 else "")
+    table.add_column("\nestimator")
+    first, *others = [f"bias to\n{direction.name}" for direction in rows[0].directions]
+    for column in (first, "\ncosine", "\nscale", *others, "\nvariance", "\nSNR", "\nbatches"):
+        table.add_column(column, justify="right")
+    before = ""
+    for row in rows:
+        found = [(f, i) for _, f, i in row.figures()]
+        f, i = found[0]
+        cells = against(f, i) + [figure(f["relative_bias"], i["relative_bias"]) for f, i in found[1:]]
+        how = ("drawn " if row.moments.measured else "all ") + f"{row.moments.batches:,}"
+        cells += [figure(f["variance"], i["variance"]), figure(f["snr"], i["snr"]), how]
+        table.add_row(row.factor if row.factor != before else "", row.name, *cells)
+        before = row.factor
+    return table
+
+
+def against(f: dict[str, float], i: dict[str, float]) -> list[str]:
+    """Bias, cosine and scale of an estimator; without a mean there is no direction."""
+    if abs(f["scale"]) <= ZERO:
+        return [figure(f["relative_bias"], i["relative_bias"]), "-", "0"]
+    return [figure(f[name], i[name]) for name in ("relative_bias", "cosine", "scale")]
+
+
+def figure(x: float, half: float) -> str:
+    shown = "-" if math.isnan(x) else "0" if abs(x) <= ZERO else f"{x:.2e}" if abs(x) < 1e-4 else f"{x:.4f}"
+    return shown if not half else f"{shown} ± {half:.1g}"
+
+
+def records(rows: list[Row]) -> list[dict[str, Any]]:
+    """One for each estimator and direction, flat."""
+    return [
+        {"factor": row.factor, "estimator": row.name, "truth": to}
+        | {"batches": row.moments.batches, "measured": row.moments.measured}
+        | f
+        | {f"{name}_interval_95": half for name, half in i.items()}
+        for row in rows
+        for to, f, i in row.figures()
+    ]
+
+
+def as_json(problem: Problem, rows: list[Row]) -> str:
+    bias = [
+        {"factor": r.factor, "estimator": r.name, "mean": r.moments.mean.tolist()}
+        | {"choice": dataclasses.asdict(r.choice) if r.choice else None}
+        for r in rows
+    ]
+    truth = {to.name: to.gradient.tolist() for r in rows for to in r.directions}
+    whole = {"problem": problem.name, "gamma": problem.gamma, "truth": truth, "estimators": bias}
+    return json_room.dumps(finite(whole | {"figures": records(rows)}), indent=1)
+
+
+def finite(x: Any) -> Any:
+    """JSON has no NaN and no infinity: null."""
+    if isinstance(x, dict):
+        return {k: finite(v) for k, v in x.items()}
+    if isinstance(x, list):
+        return [finite(v) for v in x]
+    return None if isinstance(x, float) and not math.isfinite(x) else x
+
+
+def as_csv(rows: list[Row]) -> str:
+    found, out = records(rows), io.StringIO()
+    writer = csv_room.DictWriter(out, list(found[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(found)
+    return out.getvalue().rstrip()
