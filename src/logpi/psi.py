@@ -127,8 +127,8 @@ def vtrace(
     ended, clipped = terminated | truncated, rho.clamp(max=rho_clip)
     delta = clipped * td(reward, value, value_next, terminated, gamma)
     target = value + backward(delta, torch.where(ended, 0.0, gamma * lam * rho.clamp(max=c_clip)))
-    mixed = lam * target[..., 1:] + (1 - lam) * value[..., 1:]
-    following = torch.cat([torch.where(ended[..., :-1], value_next[..., :-1], mixed), value_next[..., -1:]], -1)
+    more = torch.nn.functional.pad((target - value)[..., 1:], (0, 1))  # what the next target adds to V(s_{t+1})
+    following = value_next + lam * torch.where(ended, 0.0, more)
     return target, clipped * td(reward, value, following, terminated, gamma)
 
 

@@ -8,7 +8,9 @@ import math
 
 import pytest
 import torch
+from torch.autograd import grad
 
+from logpi import kl
 from logpi.exact import Choice, Estimator, figures, find, mdp, moments, surrogate_of
 from logpi.exact.batches import Draws
 from logpi.exact.expectation import coefficients
@@ -77,8 +79,8 @@ def test_it_is_the_toy_of_the_appendix(toy):
 
 @pytest.mark.parametrize("name", KL_TABLE)
 def test_the_table_of_kl_terms(silent, name):
-    kl, psi, *printed = KL_TABLE[name]
-    page = Estimator(Choice(kl=kl, psi=psi))
+    place, psi, *printed = KL_TABLE[name]
+    page = Estimator(Choice(kl=place, psi=psi))
     found = moments(silent, surrogate_of(page), page.rows, 1)
     sequence, token = (figures(found, to) for to in silent.directions(beta=1.0))
     assert same(sequence["relative_bias"], printed[0]) and same(token["relative_bias"], printed[1])
@@ -120,3 +122,64 @@ def test_another_std_or_eps_is_another_table(toy):
         page = Estimator(Choice(psi="total", baseline="group_standardised", **more))
         found = moments(toy, surrogate_of(page), "groups", 4, symmetric=True)
         assert not same(figures(found, toy.directions()[0])["scale"], "1.430")
+
+
+# The KL estimates by hand, over the actions of one state (the proofs that test_claims names)
+F64 = torch.float64
+ESTIMATES = {"k1": (kl.k1, True, "zero"), "k2": (kl.k2, False, "forward"), "k3": (kl.k3, True, "reverse")}
+
+
+def near(a, b):
+    return float((a - b).abs().max()) < 1e-12
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, dtype=F64, generator=torch.Generator().manual_seed(seed))
+
+
+def by_actions(estimate, z, other, drawn):
+    """(value, gradient in z) of E_{a ~ drawn} estimate(log pi, log other, log drawn), in one state."""
+    z = z.clone().requires_grad_(True)
+    value = (drawn.softmax(-1) * estimate(*(x.log_softmax(-1) for x in (z, other, drawn)))).sum()
+    return value.detach(), grad(value, z)[0]
+
+
+def exactly(z, other):
+    """(KL(z || other), its gradient in z, that of KL(other || z))."""
+    z = z.clone().requires_grad_(True)
+    value = kl.categorical(z, other)
+    return value.detach(), grad(value, z, retain_graph=True)[0], grad(kl.categorical(other, z), z)[0]
+
+
+def test_the_estimates_on_policy():
+    for seed in (0, 10, 20):
+        z, other = normal(4, seed=seed), normal(4, seed=seed + 1)
+        value, forward, reverse = exactly(z, other)
+        slopes = {"zero": torch.zeros(4, dtype=F64), "forward": forward, "reverse": reverse}
+        for estimate, right, slope in ESTIMATES.values():
+            found, slanted = by_actions(lambda p, q, _, f=estimate: f(p, q), z, other, z)
+            assert near(found, value) is right and [k for k, x in slopes.items() if near(slanted, x)] == [slope]
+    p, q = z.log_softmax(-1), (z + 0.1 * other).log_softmax(-1)
+    spread = {k: float((p.exp() * f(p, q).square()).sum() - (p.exp() * f(p, q)).sum() ** 2) for k, (f, *_) in ESTIMATES.items()}  # fmt: skip
+    assert spread["k1"] > 10 * spread["k3"] and spread["k1"] > 10 * spread["k2"]  # noisy, where the two are near
+    x = torch.linspace(-20, 20, 401, dtype=F64)
+    assert bool((kl.k3(x, 0 * x) >= 0).all()) and bool((kl.k1(x, 0 * x) < 0).any())
+
+
+def test_live_makes_what_is_right_in_value_right_in_gradient():
+    for z, other, old in ((normal(4, seed=s), normal(4, seed=s + 1), normal(4, seed=s + 2)) for s in (0, 10)):
+        value, forward, _ = exactly(z, other)
+        for f, right, _ in ESTIMATES.values():
+            found, slope = by_actions(lambda p, q, mu, f=f: kl.live(f(p, q), p, mu), z, other, old)
+            assert near(found, value) is right and near(slope, forward) is right
+            found, slope = by_actions(lambda p, q, mu, f=f: f(p, q), z, other, old)
+            assert not near(found, value) and not near(slope, forward)
+
+
+def test_from_old_is_right_both_ways():
+    for z, old in ((normal(4, seed=s), normal(4, seed=s + 1)) for s in (0, 10)):
+        value, forward, _ = exactly(z, old)
+        found, slope = by_actions(lambda p, q, mu: kl.from_old(p, mu), z, old, old)
+        assert near(found, value) and near(slope, forward)
+    x = torch.linspace(-20, 5, 301, dtype=F64)
+    assert bool((kl.from_old(x, 0 * x) >= 0).all())

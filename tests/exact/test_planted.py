@@ -72,14 +72,14 @@ def test_where_processes_are_not_forked_it_is_the_same(monkeypatch, tmp_path):
     assert 'FORKS = sys.platform == "linux"' in script
     (tmp_path / "alone.py").write_text(script.replace('FORKS = sys.platform == "linux"', "FORKS = False"))
     monkeypatch.setattr(planted.alone, "__file__", str(tmp_path / "alone.py"))
-    nothing, score = planted.planted([NOTHING, SCORE])
-    assert nothing == {} and "reward-to-go with gamma^t has the gradient of J" in score
+    (found,) = planted.planted([SCORE])
+    assert "reward-to-go with gamma^t has the gradient of J" in found
 
 
 def test_a_package_on_which_the_kit_fails_by_itself_is_refused(tmp_path):
     shutil.copytree(SOURCE, tmp_path / "logpi")
     plant(SCORE, tmp_path / "logpi")
-    with pytest.raises(LogpiError, match="The kit fails on the package as it is, .* off by|.* bias"):
+    with pytest.raises(LogpiError, match="The kit fails on the package as it is, [0-9]+ checks, first '"):
         planted.planted([], tmp_path / "logpi")
 
 

@@ -25,20 +25,23 @@ class Table:
 
     def __post_init__(self) -> None:
         S, A = self.P.shape[0], self.P.shape[1] if self.P.dim() > 1 else 0
+        shapes: dict[str, list[tuple[int, ...]]]
         shapes = {"P": [(S, A, S)], "R": [(S, A), (S, A, S)], "start": [(S,)], "terminal": [(S,)]}
         for name, allowed in shapes.items():
             found = tuple(getattr(self, name).shape)
             if found not in allowed:
                 raise LogpiError(f"{name} of the table is {found}: with P {tuple(self.P.shape)} it must be {allowed[0]}.")
         for name, rows in (("P", self.P), ("start", self.start)):
-            total = rows.sum(-1)
-            wrong = ~((total - 1).abs() <= 1e-6) | (rows < 0).any(-1)  # NaN is wrong too
-            if bool(wrong.any()):
-                at = [] if wrong.dim() == 0 else wrong.nonzero()[0].tolist()
-                row = f"{name}[{', '.join(map(str, at))}]" if at else name
-                total, least = float(total[tuple(at)]), float(rows[tuple(at)].min())
-                what = f"has a probability of {least:g}" if least < 0 else f"sums to {total:.6g}"
-                raise LogpiError(f"{row} {what}: probabilities are 0 or more, and a row of them sums to 1.")
+            self._must_be_probabilities(name, rows)
+
+    def _must_be_probabilities(self, name: str, rows: Tensor) -> None:
+        sums = rows.sum(-1)
+        wrong = ~((sums - 1).abs() <= 1e-6) | (rows < 0).any(-1)  # NaN is wrong too
+        for at in wrong.nonzero().tolist()[:1]:
+            row = f"{name}[{', '.join(map(str, at))}]" if at else name
+            least = float(rows[tuple(at)].min())
+            what = f"has a probability of {least:g}" if least < 0 else f"sums to {float(sums[tuple(at)]):.6g}"
+            raise LogpiError(f"{row} {what}: probabilities are 0 or more, and a row of them sums to 1.")
 
 
 def bandit(rewards: Sequence[float] = (0.0, 0.2, 0.5, 1.0)) -> Table:

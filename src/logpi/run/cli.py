@@ -39,7 +39,7 @@ COMMANDS = (
 
 
 def main() -> None:
-    """Exit code 0: done. 1: something examined is wrong. 2: something asked for cannot be done, told in one sentence. 130, 143: a signal."""
+    """Exit code 0: done. 1: what was examined is wrong. 2: what was asked for cannot be done, in one sentence. 130, 143: a signal."""
     args = sys.argv[1:]
     debug = "--debug" in args
     args = [a for a in args if a != "--debug"]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from logpi import average
-from logpi.exact.kit.holds import agree, apart, check, claim, normal
+from logpi.exact.kit.holds import agree, apart, check, claim, normal, refused
 
 LENGTHS = torch.tensor([[6], [3], [1], [5]], dtype=torch.float64)
 MASK = torch.arange(6) < LENGTHS
@@ -76,3 +76,7 @@ def _() -> None:
         share = 1.0 if kind == "per_action" else 0.5
         agree(weights(kind, empty)[:4], share * weights(kind, MASK), kind)
         claim((weights(kind, torch.zeros_like(MASK)) == 0).all(), f"{kind}: no action weighs something")
+        claim(weights(kind, MASK[:0]).shape == (0, 6), f"{kind}: no rows")
+    agree(average.per_action(torch.ones(1, 1), torch.ones(1, 1, dtype=torch.bool)), 1.0, "one action")
+    refused(lambda: average.weights("per_budget", MASK), "per_budget without a budget")
+    refused(lambda: average.weights("per_row", MASK, 8.0), "an average that is none")  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 import torch
 
 from logpi import psi
-from logpi.exact.kit.holds import agree, apart, check, claim, normal
+from logpi.exact.kit.holds import agree, apart, check, claim, normal, refused
 
 MASK = torch.arange(6) < torch.tensor([[6], [3], [5], [0]])  # four rows, the last without an action
 GROUPED = (psi.group_mean, psi.leave_one_out, psi.group_standardise)
@@ -23,6 +23,8 @@ def _() -> None:
     others = torch.stack([torch.cat([ret[:, :i], ret[:, i + 1 :]], 1).mean(1) for i in range(4)], 1)
     agree(psi.leave_one_out(ret), ret - others)
     agree(psi.group_mean(ret), 3 / 4 * (ret - others))
+    agree(psi.leave_one_out(ret[:, :2]), ret[:, :2] - ret[:, :2].flip(-1), "groups of 2")
+    refused(lambda: psi.leave_one_out(ret[:, :1]), "leave-one-out in a group of one")
 
 
 @check("a standardised group has mean 0 and the std that was asked for is 1")
@@ -54,6 +56,9 @@ def _() -> None:
     junk = torch.where(MASK, x, torch.nan)
     agree(psi.mean(junk, MASK), x[MASK].mean())
     agree(psi.time_mean(junk, MASK), torch.stack([x[MASK[:, t], t].mean() for t in range(6)]))
+    agree(psi.mean(junk, MASK & False), 0.0, "no action")
+    agree(psi.time_mean(junk, MASK & (torch.arange(6) < 5))[5], 0.0, "a step that nobody took")
+    agree(psi.mean(junk[1, :1], MASK[1, :1]), x[1, 0], "one action")
 
 
 @check("the others' mean at each step holds no row's own, and is 0 where there is no other")
@@ -65,6 +70,14 @@ def _() -> None:
         for t in range(6):
             left = x[other & MASK[:, t], t]
             agree(found[i, t], left.mean() if len(left) else 0.0, f"row {i}, step {t}")
+
+
+@check("rows [P, G, T] have the baselines and scales of the same rows [P G, T]")
+def _() -> None:
+    x, split = normal(4, 6), (2, 2)
+    agree(psi.time_mean(x.unflatten(0, split), MASK.unflatten(0, split)), psi.time_mean(x, MASK), "time_mean")
+    for f in (psi.others_time_mean, psi.centre, psi.scale, psi.standardise):
+        agree(f(x.unflatten(0, split), MASK.unflatten(0, split)).flatten(0, 1), f(x, MASK), f.__name__)
 
 
 @check("the optimal constant leaves the least variance")

@@ -182,7 +182,7 @@ def _() -> None:
 
 @check("masked steps inside a row are transparent, whatever they hold")
 def _() -> None:
-    for name in CREDITS.keys() - {"vtrace"}:  # its psi is wrong at the end of such a row: tests/exact/test_kit.py
+    for name in CREDITS:
         transparent(name)
 
 

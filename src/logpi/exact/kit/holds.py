@@ -44,6 +44,15 @@ def apart(found: Tensor, other: Tensor, of: str, least: float = 1e-3) -> None:
     claim((found - other).abs().max() > least, f"{of}: no difference where there must be one")
 
 
+def refused(call: Callable[[], Any], of: str) -> None:
+    """The call raises ValueError."""
+    try:
+        call()
+    except ValueError:
+        return
+    raise AssertionError(f"{of} is not refused")
+
+
 def normal(*shape: int, seed: int = 0) -> Tensor:
     """float64 standard normal draws, the same every time."""
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))

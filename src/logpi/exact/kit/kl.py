@@ -95,6 +95,15 @@ def _() -> None:
     claim(slope(found.sum(), p).isfinite().all(), "the gradient is not finite where p is 0")
 
 
+@check("records with any leading axes have the same KL")
+def _() -> None:
+    p, q = (normal(3, 2, 4, seed=i).abs() + 1 for i in (0, 1))
+    for f in (kl.categorical, kl.gaussian, kl.beta):
+        agree(
+            f(p, q), torch.stack([torch.stack([f(*y) for y in zip(*x, strict=True)]) for x in zip(p, q, strict=True)])
+        )
+
+
 @check("the KL of two Gaussians is torch's, and the integral of its definition")
 def _() -> None:
     p, q = normal(5, 4), normal(5, 4, seed=1)

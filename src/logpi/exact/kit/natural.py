@@ -10,7 +10,7 @@ from logpi.exact import mdp
 from logpi.exact.kit.holds import agree, apart, check, claim, normal
 from logpi.exact.kit.step import Setting
 from logpi.now import Side
-from logpi.step.gradient import total
+from logpi.step.gradient import Parts, total
 from logpi.step.natural import (
     conjugate_gradient,
     flat,
@@ -123,13 +123,13 @@ def _() -> None:
 
 
 class Magnified:
-    """A divergence whose values, not its Fisher matrix, are so many times too large."""
+    """A divergence whose values, not its Fisher matrix, are so many times too large, and so much more."""
 
-    def __init__(self, x: Setting, times: float) -> None:
-        self.kl, self.fisher, self.times = x.kl, x.kl.fisher, times
+    def __init__(self, x: Setting, times: float, more: float = 0.0) -> None:
+        self.kl, self.fisher, self.times, self.more = x.kl, x.kl.fisher, times, more
 
     def __call__(self, mini: Batch, side: Side = "old_new") -> Iterator[Tensor]:
-        return (self.times * part for part in self.kl(mini, side))
+        return (self.times * part + self.more for part in self.kl(mini, side))
 
 
 @check("a trust region step has KL <= delta and a higher surrogate, and is the first length that has")
@@ -143,7 +143,7 @@ def _() -> None:
 def first_that_has(form: str, delta: float, times: float, side: Side, shortened: bool) -> None:
     x = Setting(objective=form)
     kl, old = Magnified(x, times), [p.detach().clone() for p in x.params]
-    full, _, before = natural_direction(x.surrogate, kl, x.rows, x.params, delta, 1e-3, 5, "head")
+    full, g, before = natural_direction(x.surrogate, kl, x.rows, x.params, delta, 1e-3, 5, "head")
 
     def now() -> tuple[float, float]:
         return float(total(x.surrogate(x.rows.batch))), float(total(kl(x.rows.batch, side)))
@@ -154,6 +154,8 @@ def first_that_has(form: str, delta: float, times: float, side: Side, shortened:
     claim(divergence <= delta, f"{where}: KL {divergence:.6g}, not <= {delta:g}")
     agree(told["gain"], value - before, f"{where}: the gain told")
     agree(x.theta() - flat(old), 0.8**k * full, f"{where}: the step")
+    agree(told["step_norm"], 0.8**k * full.norm(), f"{where}: the length told")
+    agree(torch.stack([told["grad_norm"], told["expected_gain"]]), torch.stack([g.norm(), g @ full]), f"{where}: told")
     claim((k > 0) is shortened, f"{where}: shortened {k} times")
     if k:
         move(x.params, old, 0.8 ** (k - 1) * full)
@@ -166,11 +168,29 @@ def _() -> None:
     x = Setting()
     old = [p.detach().clone() for p in x.params]
 
-    def peak(mini: Batch) -> Iterator[Tensor]:
-        """A surrogate that climbs where it stands, and is lower everywhere else."""
-        away = sum((p - q).square().sum() for p, q in zip(x.params, old, strict=True))
-        yield sum((p - q).sum() for p, q in zip(x.params, old, strict=True)) - 1e9 * away  # type: ignore[misc]
+    def climbing(elsewhere: float) -> Parts:
+        """A surrogate that climbs where it stands, and is so much wherever else."""
 
-    told = trust_region_step(peak, x.kl, x.rows, x.sgd(), DELTA, DAMPING, 5)
-    claim(told["accepted"] == 0, "accepted a worse surrogate")
-    claim(all(torch.equal(p, q) for p, q in zip(x.params, old, strict=True)), "the parameters were not restored")
+        def surrogate(mini: Batch) -> Iterator[Tensor]:
+            away = sum((p - q).sum() for p, q in zip(x.params, old, strict=True))
+            moved = not all(torch.equal(p, q) for p, q in zip(x.params, old, strict=True))
+            yield away - away.detach() + (elsewhere if moved else 0.0)  # type: ignore[union-attr]
+
+        return surrogate
+
+    for elsewhere in (-1.0, 0.0, torch.inf, torch.nan):
+        told = trust_region_step(climbing(elsewhere), x.kl, x.rows, x.sgd(), DELTA, DAMPING, 5)
+        claim(told["accepted"] == 0, f"accepted a surrogate that is {elsewhere} more")
+        claim(all(torch.equal(p, q) for p, q in zip(x.params, old, strict=True)), "the parameters were not restored")
+    told = trust_region_step(climbing(1.0), Magnified(x, 0.0, DELTA), x.rows, x.sgd(), DELTA, DAMPING, 5)
+    claim(told["accepted"] == 1 and told["backtracks"] == 0, "a KL that is delta is not accepted")
+
+
+@check("a parameter on which nothing depends has gradient and Fisher product 0")
+def _() -> None:
+    x = Setting()
+    idle = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    g = gradient(x.surrogate(x.rows.batch), [*x.params, idle])
+    agree(g, torch.nn.functional.pad(gradient(x.surrogate(x.rows.batch), x.params), (0, 3)), "gradient")
+    found = hessian_product(x.kl, x.rows, [*x.params, idle], torch.ones_like(g))
+    agree(found, torch.nn.functional.pad(products(x, torch.ones_like(g[:-3]), "kl"), (0, 3)), "Fisher product")

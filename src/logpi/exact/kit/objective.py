@@ -82,17 +82,20 @@ def _() -> None:
 
 @check("a sequence has one ratio, the geometric mean over its own actions, clipped as one")
 def _() -> None:
-    gap = normal(3, 5, seed=1) / 3
-    mask = torch.arange(5) < torch.tensor([[5], [2], [3]])
-    credit = torch.tensor([[1.0], [-2.0], [0.5]], dtype=torch.float64).expand(3, 5)
+    gap = torch.tensor([[0.5], [-0.5], [0.5], [-0.5], [0.1], [0.0]], dtype=torch.float64) + normal(6, 5) / 20
+    credit = torch.tensor([[1.0], [1.0], [-2.0], [-2.0], [0.5], [1.0]], dtype=torch.float64).expand(6, 5)
+    mask = torch.arange(5) < torch.tensor([[5], [2], [3], [1], [4], [0]])
     log_pi = torch.where(mask, gap - 1, 100.0).requires_grad_(True)
     f = objective.sequence_clip(log_pi, torch.full_like(gap, -1.0), credit, mask, LOW, HIGH)
-    for i, row in enumerate(gap):
+    for i, row in enumerate(gap[:5]):
         s = row[mask[i]].mean().exp()
         held = s.clamp(max=1 + HIGH) if credit[i, 0] > 0 else s.clamp(min=1 - LOW)
         agree(f[i][mask[i]], held * credit[i, 0], f"row {i}")
         each = torch.where(mask[i], s * credit[i, 0] if held == s else 0.0, 0.0)  # n equal terms, a share 1/n in each
         agree(slope(f[i][mask[i]], log_pi)[i], each, f"slope of row {i}")
+    claim(f.isfinite().all(), "a row without an action is not finite")
+    now, old, psi, ours = (x.unflatten(0, (2, 3)) for x in (log_pi, torch.full_like(gap, -1.0), credit, mask))
+    agree(objective.sequence_clip(now, old, psi, ours, LOW, HIGH).flatten(0, 1), f, "rows [P, G, T]")
 
 
 @check("corrections for another sampler are pi_trainer / pi_sampler, bounded, without a gradient")
@@ -101,6 +104,7 @@ def _() -> None:
     cut, dropped = (f(log_pi, OLD, 1.25) for f in (objective.truncated_correction, objective.masked_correction))
     agree(cut, RHO.clamp(max=1.25), "truncated")
     agree(dropped, torch.where((RHO <= 1.25) & (RHO >= 0.8), RHO, 0.0), "masked")
+    agree(objective.masked_correction(OLD, OLD, 1.0), 1.0, "a ratio that is the limit")
     claim(not cut.requires_grad and not dropped.requires_grad, "a correction carries a gradient")
     p, q, x = normal(6).softmax(-1), normal(6, seed=1).softmax(-1), normal(6, seed=2)
     for f in (objective.truncated_correction, objective.masked_correction):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from logpi.batch import Batch, Rows
 from logpi.exact import problems
 from logpi.exact.estimators import Choice, Estimator
-from logpi.exact.kit.holds import agree, apart, check, claim, normal
+from logpi.exact.kit.holds import agree, apart, check, claim, normal, refused
 from logpi.exact.problem import Problem
 from logpi.now import Divergence, Surrogate
 from logpi.policy import Policy
@@ -104,7 +104,7 @@ def _() -> None:
 
 @check("the epochs stop as soon as the KL of all rows exceeds target_kl")
 def _() -> None:
-    for target, epochs in ((0.0, 1), (0.25, 3), (9.0, 5), (None, 5)):
+    for target, epochs in ((0.0, 1), (0.6, 3), (0.5, 3), (9.0, 5), (None, 5)):
         x = Setting()
         seen: list[int] = []
         asked: list[int] = []
@@ -115,11 +115,40 @@ def _() -> None:
 
         def kl(mini: Batch, seen: list[int] = seen, asked: list[int] = asked) -> Iterator[Tensor]:
             asked.append(len(mini))
-            yield torch.tensor(0.1 * len(seen) / 2)  # 0.1 an epoch
+            yield torch.tensor(0.25 * len(seen) / 2)  # 0.25 an epoch
 
         ascend(surrogate, x.rows, x.sgd(1e-3), 5, 2, None, kl, target)
         claim(len(seen) == 2 * epochs, f"target_kl {target}: {len(seen) / 2:g} epochs, not {epochs}")
         claim(set(asked) <= {len(x.rows)}, f"KL of {asked} of {len(x.rows)} rows")
+
+
+@check("a value or a gradient that is not finite stops an ascent before it moves a parameter, and says where")
+def _() -> None:
+    for sick in ("value", "gradient"):
+        x, healthy, calls, said = Setting(), Setting(), iter(range(1, 9)), ""
+        zero = (0 * x.params[0]).sum()
+        more = zero + torch.nan if sick == "value" else zero.sqrt()  # whose slope at 0 is infinite
+
+        def surrogate(
+            mini: Batch, x: Setting = x, calls: Iterator[int] = calls, more: Tensor = more
+        ) -> Iterator[Tensor]:
+            fourth = next(calls) == 4  # epoch 2, minibatch 1, of three
+            yield from (part + more if fourth else part for part in x.surrogate(mini))
+
+        ascend(healthy.surrogate, healthy.rows, healthy.sgd(0.1), 1, 3)
+        try:
+            ascend(surrogate, x.rows, x.sgd(0.1), 2, 3)
+        except ValueError as wrong:
+            said = str(wrong)
+        claim("gradient, epoch 2, minibatch 1" in said, f"{sick}: it said {said!r}")
+        agree(x.theta(), healthy.theta(), f"{sick}: parameters after the last healthy step")
+
+
+@check("an ascent without a learning rate is refused")
+def _() -> None:
+    x, optimizer = Setting(), torch.optim.SGD(Setting().params, lr=0.0)
+    optimizer.param_groups[0]["initial_lr"] = 0.0
+    refused(lambda: ascend(x.surrogate, x.rows, optimizer), "a learning rate of 0")
 
 
 @check("an epoch takes every row once, in parts of equal size, in an order of its own")
@@ -138,6 +167,9 @@ def _() -> None:
         found = []
         for micro in (None, 4):
             x = Setting(micro, whole=True, average=kind)
-            ascend(x.surrogate, x.rows, x.sgd(0.1), 1, 2)
-            found.append(x.theta())
-        agree(found[1], found[0], kind)
+            told = ascend(x.surrogate, x.rows, x.sgd(0.1), 1, 2)
+            values = torch.stack([told["surrogate"], total(x.surrogate(x.rows.batch)), total(x.kl(x.rows.batch))])
+            claim(not told["surrogate"].requires_grad, "what is told holds its graph")
+            found.append((x.theta(), values))
+        agree(found[1][0], found[0][0], f"{kind}, parameters")
+        agree(found[1][1], found[0][1], f"{kind}, surrogates and KL")
