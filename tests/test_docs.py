@@ -9,14 +9,21 @@ from pathlib import Path
 
 import pytest
 
+from logpi.run.cli import dispatch
+
 ROOT = Path(__file__).parent.parent
+sys.path.append(str(ROOT / "docs"))
+import consoles  # noqa: E402
+
 PAGES = {
     p.name: re.findall(r"```(\w+)\n(.*?)```", p.read_text(), re.DOTALL)
     for p in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 }
 PYTHON = [text for blocks in PAGES.values() for kind, text in blocks if kind == "python"]
+EPISODES = {"eval": "2", "variance": "64"}
 SHORT = "--steps 2048 --evaluate 0 --no-plot --quiet"
 ENV = "from logpi.envs.cartpole import CartPole\nimport gymnasium as gym\n\ndef MyEnv():\n    return gym.make('CartPole-v1')\n"
+LOSS = "import torch\n\ndef my_loss(log_pi, reward, mask):\n    return -torch.where(mask, log_pi * reward.sum(-1, keepdim=True), 0.0).sum(-1).mean()\n"
 NET = "from logpi.policy.networks import mlp\n\ndef build(inputs, outputs):\n    return mlp(inputs, outputs, (16,))\n"
 
 
@@ -38,6 +45,7 @@ def test_shell_blocks_run_in_their_order(page, tmp_path):
     (tmp_path / "mine.py").write_text(next(t for t in PYTHON if t.startswith("# mine.py")))
     (tmp_path / "myenv.py").write_text(ENV)
     (tmp_path / "net.py").write_text(NET)
+    (tmp_path / "losses.py").write_text(LOSS)
     lines = [line.split("#")[0].strip() for kind, text in PAGES[page] if kind == "sh" for line in text.splitlines()]
     ran = 0
     for line in lines:
@@ -47,12 +55,22 @@ def test_shell_blocks_run_in_their_order(page, tmp_path):
         if words[1] == "train" and "--help" not in words:
             words += SHORT.split()
         expanded = [str(p) for w in words[1:] for p in (sorted(tmp_path.glob(w)) if "*" in w else [w])]
-        if words[1] == "eval":
-            expanded += ["--episodes", "2"]
+        if words[1] in EPISODES and "--episodes" not in words:
+            expanded += ["--episodes", EPISODES[words[1]]]
         python("-m", "logpi", *expanded, cwd=tmp_path)
         ran += 1
     assert ran >= (12 if page == "README.md" else 1)
     assert page != "README.md" or all((tmp_path / f).stat().st_size > 5_000 for f in ("curves.png", "out.mp4"))
+
+
+@pytest.mark.parametrize("page", consoles.PAGES)
+def test_consoles_show_what_the_commands_print(page, capsys):
+    shown = consoles.BLOCK.findall((ROOT / "docs" / page).read_text())
+    assert shown
+    for command, text in shown:
+        dispatch(shlex.split(command)[1:])
+        said = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+        assert said == text.splitlines(), f"{command} prints something else now: python docs/consoles.py"
 
 
 def test_readme_table_names_every_method():

@@ -92,9 +92,4 @@ def single(
     choice = estimator if isinstance(estimator, Choice) else None
     beta = choice.beta if choice is not None and choice.kl != "none" else kl
     found = moments(problem, surrogate, kind, rows, samples, seed)
-    return Row("estimator", name(choice) if choice else own, found, problem.directions(beta), choice)
-
-
-def name(choice: Choice) -> str:
-    """The factors of a choice in words."""
-    return ", ".join(f"{factor} {getattr(choice, factor)}" for factor in FACTORS)
+    return Row("estimator", own, found, problem.directions(beta), choice)

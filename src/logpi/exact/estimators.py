@@ -57,6 +57,9 @@ class Choice:
                 f"baseline {self.baseline} compares whole returns: it goes with psi total, not {self.psi}."
             )
 
+    def __str__(self) -> str:
+        return f"psi {self.psi}, baseline {self.baseline}, objective {self.objective}, average {self.average}, kl {self.kl}"
+
     @property
     def grouped(self) -> bool:
         return self.baseline.startswith("group")

@@ -20,7 +20,7 @@ from logpi.exact.expectation import (
 from logpi.exact.lookalike import lookalike
 from logpi.exact.losses import surrogate_of_loss
 from logpi.exact.problem import Direction, Problem
-from logpi.exact.problems import find
+from logpi.exact.problems import changed, find
 
 WIDE = 0.25  # an interval of the relative bias from which on a check by drawn batches says nothing
 
@@ -30,7 +30,8 @@ def surrogate_and_rows(
 ) -> tuple[str, Surrogate, str]:
     """(name, surrogate, rows) of a loss, a method page (class or instance) or a `Choice`."""
     if isinstance(estimator, Choice):
-        estimator = Estimator(estimator)
+        page = Estimator(estimator)
+        return str(estimator), surrogate_of(page), page.rows
     if hasattr(estimator, "psi") and hasattr(estimator, "objective"):
         page = _made(estimator, problem)
         if getattr(page, "reference", False) and problem.ref is None:
@@ -62,6 +63,7 @@ def check(
     from_start: bool = True,
     grouped: bool = False,
     samples: int = 0,
+    gamma: float | None = None,
     **constants: Any,
 ) -> Moments:
     """Assert that the expected gradient is the true one; the error says by how much it is not, and where.
@@ -72,8 +74,9 @@ def check(
     less kl x grad KL(pi || ref) of whole episodes (`per_action`: of each action, the visits held fixed). rows: episodes in
     a batch; `grouped`: from one start.
     samples: measured from so many batches where there are too many to enumerate; the interval is allowed for.
+    gamma: another discount than the problem's.
     """
-    where = find(problem)
+    where = changed(find(problem), gamma)
     name, surrogate, kind = surrogate_and_rows(loss, where, grouped, **constants)
     found = moments(where, surrogate, kind, rows, samples)
     truths = where.directions(kl)
