@@ -25,12 +25,15 @@ def k1(log_pi: Tensor, log_other: Tensor) -> Tensor:
 
 
 def k2(log_pi: Tensor, log_other: Tensor) -> Tensor:
-    """(log pi - log other)^2 / 2: biased in value; on policy its gradient is that of KL(pi || other)."""
+    """(log pi - log other)^2 / 2: biased in value; on policy its expected gradient is that of KL(pi || other)."""
     return (log_pi - log_other).square() / 2
 
 
 def k3(log_pi: Tensor, log_other: Tensor) -> Tensor:
-    """other/pi - 1 + log(pi/other): unbiased in value, never negative; as a loss its gradient is KL(other || pi)'s."""
+    """other/pi - 1 + log(pi/other).
+
+    Unbiased in value, never negative; on policy its expected gradient is that of KL(other || pi).
+    """
     x = log_other - log_pi
     return x.expm1() - x
 

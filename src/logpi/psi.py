@@ -40,8 +40,8 @@ def _episode_start(ended: Tensor) -> Tensor:
 def total_return(reward: Tensor, ended: Tensor, gamma: float = 1.0) -> Tensor:
     """Psi_t = sum_k gamma^k r_k, the same for every action of an episode (Williams 1992).
 
-    reward, ended [..., T] -> [..., T], in units of reward. Unbiased for the discounted J; the highest
-    variance of all, since an action is also credited with what came before it.
+    reward, ended [..., T] -> [..., T], in units of reward. Unbiased for the discounted J. An action is
+    also credited with what came before it, which on average adds nothing to the gradient and, as a rule, adds variance.
     """
     return reward_to_go(reward, ended, gamma).gather(-1, _episode_start(ended))
 
@@ -59,7 +59,8 @@ def discount_from_start(psi: Tensor, ended: Tensor, gamma: float, start: Tensor 
     """gamma^t Psi_t, t counted from the first step of the episode (Sutton & Barto 2018, section 13.3).
 
     psi, ended [..., T]; start [...]: how many steps the row's first episode had taken before the row
-    (0 when None). The factor makes any unbiased Psi_t unbiased for the discounted J.
+    (0 when None). The factor makes a Psi_t whose mean given (s_t, a_t) is Q or A unbiased for the discounted J;
+    `total_return` is discounted from the start as it is.
     """
     first = _episode_start(ended)
     age = torch.arange(psi.shape[-1], device=psi.device) - first
@@ -151,8 +152,8 @@ def leave_one_out(ret: Tensor) -> Tensor:
 def group_standardise(ret: Tensor, eps: float = 1e-6, correction: int = 0) -> Tensor:
     """Psi_i = (R_i - mean R) / (std R + eps), ret [..., G]; a group of equal rewards gives exactly 0 (GRPO).
 
-    Dividing by the group's own std weighs easy and hard starts up: a bias across starts that `group_mean`
-    does not have (Liu et al. 2025). correction=1 is the sample std.
+    Dividing by the group's own std weighs easy and hard starts up, and bends the direction where a start has more than
+    two rewards: a bias that `group_mean` does not have (Liu et al. 2025). correction=1 is the sample std.
     """
     equal = ret.amax(-1, keepdim=True) == ret.amin(-1, keepdim=True)
     spread = (

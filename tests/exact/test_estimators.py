@@ -202,11 +202,12 @@ def test_a_choice_that_makes_no_sense_is_refused():
     with pytest.raises(LogpiError, match="gamma is 1.5: allowed is a number from 0 to 1"):
         Choice(gamma=1.5)
     alone = from_table(five_states(), reference=None)
-    page = Estimator(Choice(kl="k3", **G))
-    with pytest.raises(LogpiError, match="A KL needs a reference policy, and there is none: use kl none"):
-        moments(alone, surrogate_of(page), page.rows, 2)
-    with pytest.raises(LogpiError, match="Estimator has a KL to a reference policy, which your table has not"):
-        check(Choice(kl="k3", **G), alone)
+    for kind in ("k3", "k1_reward", "exact"):
+        page = Estimator(Choice(kl=kind, **G))
+        with pytest.raises(LogpiError, match="A KL needs a reference policy, and there is none: use kl none"):
+            moments(alone, surrogate_of(page), page.rows, 2)
+        with pytest.raises(LogpiError, match="KL .*reference policy"):
+            check(page.choice, alone)
 
 
 def test_a_choice_says_which_critic_and_rows_it_needs():

@@ -30,7 +30,9 @@ class Table:
         for name, allowed in shapes.items():
             found = tuple(getattr(self, name).shape)
             if found not in allowed:
-                raise LogpiError(f"{name} of the table is {found}: with P {tuple(self.P.shape)} it must be {allowed[0]}.")
+                raise LogpiError(
+                    f"{name} of the table is {found}: with P {tuple(self.P.shape)} it must be {allowed[0]}."
+                )
         for name, rows in (("P", self.P), ("start", self.start)):
             self._must_be_probabilities(name, rows)
 

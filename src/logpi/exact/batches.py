@@ -26,6 +26,8 @@ class Shape(NamedTuple):
     @classmethod
     def of(cls, rows: str, n: int) -> "Shape":
         """n independent episodes, or n from one start ("groups", "one start")."""
+        if n < 1:
+            raise LogpiError(f"rows is {n}: a batch has 1 episode or more.")
         return cls(1, n) if rows in ("groups", "one start") else cls(n, 1)
 
 

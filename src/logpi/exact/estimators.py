@@ -15,7 +15,7 @@ from torch import Tensor
 from logpi import average, kl, objective, psi
 from logpi.batch import Batch
 from logpi.errors import LogpiError
-from logpi.page import Fraction, NonNegative, Positive, check
+from logpi.page import Count, Fraction, NonNegative, Positive, check
 
 Credit = Literal["total", "to_go", "td", "n_step", "gae", "vtrace", "q", "advantage"]
 Alone = Literal["none", "value", "constant", "mean", "time", "leave_one_out", "optimal", "standardised"]
@@ -41,9 +41,9 @@ class Choice:
     from_start: bool = True  # times gamma^t
     gamma: Fraction = 1.0  # discount of later rewards
     lam: Fraction = 0.95  # of gae
-    n: int = 2  # rewards of n_step before V
+    n: Count = 2  # rewards of n_step before V
     constant: float = 0.5  # the baseline `constant`, known before the batch
-    correction: int = 0  # of the group's std; 1: the sample's
+    correction: Literal[0, 1] = 0  # of the group's std; 1: the sample's
     eps: Positive = 1e-6  # added to that std
     clip: Positive = 0.2  # of clip, clipped_weight, sequence_clip
     eta: Positive = 0.5  # step size of mirror
@@ -100,6 +100,7 @@ class Estimator:
         if c.kl == "none" or c.kl.endswith("_reward"):
             return gain
         if c.kl == "exact":
+            ref_of(b)
             return gain - c.beta * now.kl_ref
         estimate = ESTIMATES[c.kl[:2]](now.log_pi, ref_of(b))
         return gain - c.beta * (kl.live(estimate, now.log_pi, b.log_pi) if c.kl.endswith("_live") else estimate)

@@ -152,14 +152,14 @@ def moments(
 def figures(m: Moments, to: Direction) -> dict[str, float]:
     """How the estimator stands to a direction g: relative bias |E - g| / |g|, cosine, scale E.g / g.g, MSE, SNR."""
     gap, g, mean = max(0.0, squared_gap(m, to)), float(to.gradient.square().sum()), float(m.mean.square().sum())
-    along = float(m.mean @ to.gradient)
+    along, noise = float(m.mean @ to.gradient), m.variance / m.batches if m.measured else 0.0
     return {
         "relative_bias": math.sqrt(gap / g) if g else math.nan,
-        "cosine": along / math.sqrt(g * mean) if g * mean else math.nan,
+        "cosine": along / math.sqrt(g * mean) if mean > 1e-24 * g > 0 else math.nan,  # rounding has no direction
         "scale": along / g if g else math.nan,
         "mse": gap + m.variance,
         "variance": m.variance,
-        "snr": mean / m.variance if m.variance else math.inf,
+        "snr": (mean - noise) / m.variance if m.variance else math.inf,
     }
 
 

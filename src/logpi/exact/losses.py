@@ -36,9 +36,10 @@ def surrogate_of_loss(loss: Callable[..., Tensor], **constants: Any) -> Surrogat
 
     def surrogate(now: Said, b: Padded) -> Tensor:
         said = {x: constants[x] if x in constants else GIVEN[x](now, b) for x in asked}
-        missing = [x for x, value in said.items() if value is None]
-        if missing:
+        missing = [x for x, value in said.items() if value is None and x not in constants]
+        if any(asked[x] for x in missing):
             raise LogpiError(f"{name} asks for {missing[0]}: this problem has no reference policy, use sequences.")
+        said = {x: value for x, value in said.items() if x not in missing}  # what has a default keeps it
         found = loss(**said)
         shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
         if not isinstance(found, Tensor) or found.dim() > 0 or not found.is_floating_point():
@@ -50,15 +51,18 @@ def surrogate_of_loss(loss: Callable[..., Tensor], **constants: Any) -> Surrogat
     return surrogate
 
 
-def _asked(loss: Callable[..., Tensor], name: str, constants: dict[str, Any]) -> list[str]:
-    """The parameters to fill: those that are known, and no other without a default."""
+def _asked(loss: Callable[..., Tensor], name: str, constants: dict[str, Any]) -> dict[str, bool]:
+    """The parameters to fill, and whether they must be: those that are known, and no other without a default."""
     if not callable(loss):
         raise LogpiError(f"{name} is not a function: an estimator is a loss, or a method page.")
     known = {**GIVEN, **constants}
-    asked = []
-    for x in inspect.signature(loss).parameters.values():
+    asked = {}
+    for x in inspect.signature(getattr(loss, "forward", loss)).parameters.values():  # of a Module: its forward's
         if x.name in known and x.kind is not x.VAR_KEYWORD:
-            asked.append(x.name)
+            asked[x.name] = x.default is x.empty
         elif x.default is x.empty and x.kind not in (x.VAR_KEYWORD, x.VAR_POSITIONAL):
             raise LogpiError(f"{name} asks for {x.name!r}, which no batch has.{nearest(x.name, known)}")
+    for given in constants:
+        if given not in asked and given != "gamma":
+            raise LogpiError(f"{name} was given {given}, for which it does not ask.{nearest(given, asked)}")
     return asked

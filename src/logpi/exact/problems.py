@@ -40,7 +40,8 @@ def from_table(table: Table, name: str = "your table", gamma: float = 0.9, seed:
     """A problem of a table: one-hot states, a softmax with a random logit for each state and action."""
     S, A = table.P.shape[:2]
     logits, ref = random_logits(S, A, seed)
-    table = replace(table, P=table.P.double(), R=table.R.double(), start=table.start.double())
+    P, start = (x.double() / x.double().sum(-1, keepdim=True) for x in (table.P, table.start))  # sums of 1 to rounding
+    table = replace(table, P=P, R=table.R.double(), start=start)
     obs = torch.eye(S, dtype=torch.float64)
     return Problem(name, table, linear(logits), obs, gamma, **{"reference": linear(ref)} | more)
 
@@ -139,10 +140,10 @@ def toy_prompts() -> Problem:
 
 
 def toy_text(name: str) -> Problem:
-    """One of Gymnasium's environments that tell their transitions: FrozenLake-v1, CliffWalking-v1, Taxi-v3."""
+    """One of Gymnasium's environments that tell their transitions: as FrozenLake-v1; at most 100 steps where it has no limit."""
     try:
         made = gym.make(name)
-    except gym.error.Error as wrong:
+    except (gym.error.Error, ImportError) as wrong:
         raise LogpiError(f"{name}: {wrong}") from wrong
     told, limit = getattr(made.unwrapped, "P", None), made.spec.max_episode_steps if made.spec else None
     start = getattr(made.unwrapped, "initial_state_distrib", None)

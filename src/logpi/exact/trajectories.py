@@ -62,7 +62,10 @@ def every(table: Table, most: float = 1e6) -> Trajectories:
         states, actions = torch.cat([states[parent], after[:, None]], 1), torch.cat([actions[parent], a[:, None]], 1)
         chance = chance[parent] * table.P[s, a, after]
     done.append((states, actions, chance))
-    return padded([x for x in done if x[0].shape[1] > 1 and len(x[0])])
+    done = [x for x in done if x[0].shape[1] > 1 and len(x[0])]
+    if not done:
+        raise LogpiError("This process is over at every start: no action is ever taken.")
+    return padded(done)
 
 
 def padded(parts: list[tuple[Tensor, Tensor, Tensor]]) -> Trajectories:

@@ -12,6 +12,7 @@ from logpi.exact.expectation import (
     Surrogate,
     coefficients,
     figures,
+    half,
     intervals,
     moments,
     squared_gap,
@@ -90,8 +91,9 @@ def check(
             )
         return found
     said = [summary(name, where, found, truths[0], rows)]
-    said.append(reason(where, found, truths, kl, rows) or ("" if kl else lookalike(where, found, rows)))
-    said += [silent(where, surrogate, kind, rows), worst(where, found, truths[0])]
+    why = reason(where, found, truths, kl, rows)
+    said += [why or ("" if kl else lookalike(where, found, rows)), "" if why else silent(where, surrogate, kind, rows)]
+    said.append(worst(where, found, truths[0]))
     raise AssertionError(" ".join(x for x in said if x))
 
 
@@ -99,7 +101,9 @@ def told_bias(m: Moments, to: Direction) -> tuple[float, float]:
     """(|E[g] - truth| / |truth|, half its 95 % interval); the distance itself where the truth is 0."""
     relative = figures(m, to)["relative_bias"]
     if math.isnan(relative):
-        return math.sqrt(max(0.0, squared_gap(m, to))), 0.0
+        left = [m.without(k) for k in range(0 if m.blocks is None else len(m.blocks[0]))]
+        slack = half([squared_gap(x, to) for x in left]) if left else 0.0
+        return math.sqrt(max(0.0, squared_gap(m, to))), math.sqrt(slack)
     return relative, intervals(m, to)["relative_bias"]
 
 
@@ -126,10 +130,13 @@ def reason(problem: Problem, m: Moments, truths: list[Direction], kl: float, row
             kind = " alone: the KL adds nothing (no_grad, or k1 in the loss?)" if kl and other.name == "J" else ""
             return f"It is the gradient of {other.name}{kind}."
     if near(told["cosine"], 1):
-        known = {(rows - 1) / rows: "a mean that holds the row itself", 1 / rows: "one division by the rows too many"}
-        known |= {float(rows): "a sum over rows, not a mean"}
-        fits = [words for scale, words in known.items() if near(told["scale"], scale)]
-        return "Only its length is wrong" + (f": {fits[0]}?" if fits else ".")
+        known = [
+            ((rows - 1) / rows, "a mean that holds the row itself"),
+            (1 / rows, "one division by the rows too many"),
+        ]
+        known += [(float(rows), "a sum over rows, not a mean"), (1 / problem.limit, "a division by the longest length")]
+        fits = [words for scale, words in known if near(told["scale"], scale)]
+        return "Only its length is wrong" + (f": {', or '.join(fits)}?" if fits else ".")
     return ""
 
 
