@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from enumerate_mdp import episodes, layered, tabular_policy, trajectories
+from enumerate_mdp import episodes, layered, solve, tabular_policy, trajectories
 from made import PAGES, Drift, case, parts_for, rows_for
 
 import logpi
@@ -19,6 +19,7 @@ from logpi.now import Surrogate, row_scores
 from logpi.run.checkpoint import choose
 from logpi.run.config import read
 from logpi.run.resume import reopen
+from logpi.run.variance import UNBIASED, compare, estimators
 
 STD = torch.tensor([2.0, 1.0, 0.5, 0.1], dtype=torch.float64)
 MEAN = torch.tensor([0.3, -0.1, 0.0, 0.2], dtype=torch.float64)
@@ -75,7 +76,7 @@ def test_halves_and_alignment_are_cosines():
 def test_the_jackknife_of_a_mean_is_its_standard_error_and_its_intervals_cover():
     x = torch.randn(20, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
     value, low, high = noise.jackknife(lambda x: x.mean(), x)
-    assert torch.allclose(high - value, 1.96 * x.std() / 20**0.5, rtol=1e-12) and torch.allclose(
+    assert torch.allclose(high - value, 2.093024 * x.std() / 20**0.5, rtol=1e-6) and torch.allclose(
         value - low, high - value
     )
     generator, n, hits = torch.Generator().manual_seed(5), torch.full((24,), 4), 0
@@ -84,6 +85,20 @@ def test_the_jackknife_of_a_mean_is_its_standard_error_and_its_intervals_cover()
         _, low, high = noise.jackknife(lambda g, n: noise.moments(g, n)[0].log(), inner, n)
         hits += bool(low.exp() < VARIANCE < high.exp())
     assert 0.87 <= hits / 200 <= 0.99
+
+
+def test_intervals_of_few_parts_are_those_of_students_t():
+    known = {1: 12.7062, 2: 4.3027, 5: 2.5706, 10: 2.2281, 11: 2.2010, 15: 2.1314, 30: 2.0423, 120: 1.9799}
+    assert all(noise.student(k) == pytest.approx(t, abs=6e-5) for k, t in known.items())
+    each = [noise.student(k) for k in range(1, 200)]
+    assert each == sorted(each, reverse=True) and noise.student(10**9) == pytest.approx(1.959964, abs=1e-6)
+    generator = torch.Generator().manual_seed(6)
+    for parts in (3, 6):
+        x = torch.randn(parts, 20_000, dtype=torch.float64, generator=generator)
+        half = noise.half_interval((x.sum(0) - x) / (parts - 1))
+        assert half.shape == (20_000,)
+        assert float((x.mean(0).abs() < half).double().mean()) == pytest.approx(0.95, abs=0.008)
+    assert bool(noise.half_interval(torch.ones(1, 2)).isnan().all())
 
 
 def test_the_effective_share_of_actions():
@@ -156,6 +171,28 @@ def test_the_measured_variance_is_the_one_of_all_trajectories():
         value, low, high = noise.jackknife(lambda inner, n, i=i: noise.moments(inner, n)[i], inner, n)
         assert low < truth < high and (high - low) / value < 0.5
     assert not low < (n.double() @ inner @ n.double()) / n.sum() ** 2 * 1.5 < high
+
+
+def test_the_table_of_estimators_tells_the_variances_of_all_trajectories():
+    """The exact trace of the covariance of one episode's gradient lies in the interval that drawn episodes give."""
+    table = layered()
+    policy = tabular_policy(table)
+    every, pi = trajectories(table), policy.network.weight.T.softmax(-1).detach()
+    V = solve(table, pi, 1.0)[0]
+    chance = torch.stack([x.probability(pi) for x in every])
+    drawn = torch.multinomial(chance, 2400, replacement=True, generator=torch.Generator().manual_seed(1)).tolist()
+    batches = [episodes(table, policy, [every[i] for i in drawn[k : k + 16]], V) for k in range(0, 2400, 16)]
+    pages = estimators([("total", "none"), ("to_go", "none"), ("to_go", "value"), ("td", "none"), ("gae", "none")])
+    lines, reference, certainty = compare(pages, policy, batches, estimators(UNBIASED))
+    assert reference == "to_go - value" and certainty > 0.95
+    whole = episodes(table, policy, every, V)
+    for x, page in zip(lines, pages.values(), strict=True):
+        each = row_scores(policy, whole, credited(page, whole, {}).psi)
+        signal = (chance @ each).square().sum()
+        variance = chance @ each.square().sum(1) - signal
+        assert x.variance.low < variance < x.variance.high and x.variance.high / x.variance.low < 1.6
+        assert x.snr.low < 16 * signal / variance < x.snr.high
+        assert x.noise_scale.low < variance / signal < x.noise_scale.high
 
 
 SMALL = {

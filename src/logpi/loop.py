@@ -21,6 +21,8 @@ from logpi.page import option
 from logpi.policy import Policy
 from logpi.trace import watched
 
+ROUNDING = {torch.float32: 1e-5, torch.float64: 1e-12}  # of the first ratio, which is 1
+
 
 @dataclass
 class Parts:
@@ -165,8 +167,7 @@ def measure(parts: Parts, rows: Rows, surrogate: Surrogate, ess: bool = False) -
 
 def check_first_ratio(error: float, batch: Batch) -> None:
     """pi / pi_old is 1 before the first step, to rounding, or sampler and trainer mean different policies."""
-    rounding = {torch.float32: 1e-5, torch.float64: 1e-12}[batch.log_pi.dtype]
-    if not error <= rounding * max(1.0, float(batch.log_pi[batch.mask].abs().amax())):
+    if not error <= ROUNDING[batch.log_pi.dtype] * max(1.0, float(batch.log_pi[batch.mask].abs().amax())):
         reason = "sampler and trainer disagree about log pi; has the network a random or a batch-dependent layer?"
         raise LogpiError(f"The first ratio pi / pi_old is off 1 by {error:.1e}: {reason}")
 

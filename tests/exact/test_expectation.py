@@ -41,8 +41,8 @@ def real_batch(problem, index: tuple[int, ...], page) -> Batch:
     with torch.no_grad():
         params = behaviour(obs)
         log_pi = behaviour.head.log_prob(params, x.action)
-    V, Q = problem.critic
-    q = torch.where(ours, Q[x.state, x.action], 0.0)
+    (V, Q), t = problem.critic, torch.arange(x.state.shape[1])
+    q = torch.where(ours, Q[t, x.state, x.action], 0.0)
     b = Batch(
         obs=obs,
         action=x.action,
@@ -54,8 +54,8 @@ def real_batch(problem, index: tuple[int, ...], page) -> Batch:
         mask=ours,
         version=torch.zeros_like(x.state),
         start=torch.zeros(len(index), dtype=torch.long),
-        value=torch.where(ours, V[x.state], 0.0),
-        value_next=torch.where(ours, V[x.after], 0.0),
+        value=torch.where(ours, V[t, x.state], 0.0),
+        value_next=torch.where(ours, V[t + 1, x.after], 0.0),
         q=q,
         q_next=torch.nn.functional.pad(q[:, 1:], (0, 1)),
     )

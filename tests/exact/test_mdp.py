@@ -230,8 +230,8 @@ def test_the_gradient_of_that_kl_and_with_the_visits_held(limit):
     held = sum(x.probability(pi).detach() * per_state[x.states[:-1]].sum() for x in rows)
     (sequence,) = torch.autograd.grad(whole, policy.network.weight, retain_graph=True)
     (action,) = torch.autograd.grad(held, policy.network.weight)
-    assert gap(mdp.kl_gradient(table, policy, obs, other, False, limit), sequence.flatten()) < 1e-13
-    assert gap(mdp.kl_gradient(table, policy, obs, other, True, limit), action.flatten()) < 1e-13
+    assert gap(mdp.kl_gradient(table, policy, obs, other, False, limit=limit), sequence.flatten()) < 1e-13
+    assert gap(mdp.kl_gradient(table, policy, obs, other, True, limit=limit), action.flatten()) < 1e-13
     assert gap(sequence, action) > 1e-2
 
 

@@ -73,12 +73,14 @@ def test_there_may_be_very_many_and_the_count_is_told_before_any_is_made():
     assert trajectories.amount(12345) == "12,345" and trajectories.amount(2e40) == "about 10^40"
 
 
-def test_starts_that_are_over_have_no_trajectory():
+def test_a_start_that_is_over_is_refused():
     table = five_states()
     start = table.start.clone()
     start[0], start[5] = 0.5, 0.3  # 5 is terminal
-    x = trajectories.every(Table(table.P, table.R, start, table.terminal, table.limit))
-    assert set(x.state[:, 0].tolist()) == {0, 4} and x.mask[:, 0].all()
+    with pytest.raises(LogpiError, match="starts on a terminal state with probability 0.3"):
+        from_table(Table(table.P, table.R, start, table.terminal, table.limit))
+    with pytest.raises(LogpiError, match="over at every start"):
+        trajectories.every(Table(table.P, table.R, (torch.arange(6) == 5).double(), table.terminal, 1))
 
 
 def test_the_rows_of_a_batch_are_those_of_the_plain_twin():
@@ -89,7 +91,9 @@ def test_the_rows_of_a_batch_are_those_of_the_plain_twin():
     rows = plainly(table)
     order = {(tuple(x.states), tuple(x.actions)): i for i, x in enumerate(rows)}
     ours = problem.batch(problem.every)
-    twin = episodes(table, policy, rows, problem.critic[0])
+    V, t = problem.critic[0], torch.arange(table.limit)
+    twin = episodes(table, policy, rows, torch.arange(len(table.start), dtype=F64))  # the states' numbers
+    twin = twin.with_(value=V[t, twin.value.long()], value_next=V[t + 1, twin.value_next.long()])
     keys = [k[:2] for k in sorted_told(problem.every)]
     index = torch.tensor([order[k] for k in keys])
     for name in ("reward", "log_pi", "value", "value_next"):
@@ -111,12 +115,19 @@ def sorted_told(x: trajectories.Trajectories) -> list:
 def test_a_terminal_states_value_means_nothing_and_is_not_zero():
     problem = changed(find("five-states"), critic_error=0.0)
     V, Q = problem.critic
-    assert float(V[5]) == 7
+    assert bool((V[:, 5] == 7).all())
     truth = solve(problem.table, problem.pi, problem.gamma)
-    assert torch.allclose(V[:5], truth[0][:5], rtol=0, atol=1e-13)
-    assert torch.allclose(Q[:5], truth[1][:5], rtol=0, atol=1e-13)
+    assert torch.allclose(V[0, :5], truth[0][:5], rtol=0, atol=1e-13)
+    assert torch.allclose(Q[0, :5], truth[1][:5], rtol=0, atol=1e-13)
     wrong = changed(problem, critic_error=0.5).critic
-    assert float((wrong[0] - V)[:5].abs().min()) > 1e-3 and float((wrong[1] - Q).abs().min()) > 1e-3
+    assert float((wrong[0] - V)[:, :5].abs().min()) > 1e-3 and float((wrong[1] - Q).abs().min()) > 1e-3
+
+
+def test_the_critic_knows_how_many_steps_are_left_and_that_nothing_follows_the_limit():
+    table = looping(3)
+    V, Q = from_table(table, gamma=0.9).critic
+    assert V.shape == (4, 3) and Q.shape == (3, 3, 2) and not V[3, :2].any()
+    assert torch.allclose(Q[2], table.R, rtol=0, atol=0) and bool((V[0, :2] != V[1, :2]).all())
 
 
 def test_a_reward_may_depend_on_where_it_leads():
@@ -174,10 +185,10 @@ def test_drawing_is_repeatable_and_stops_where_all_are_over():
 def test_a_policy_of_another_shape_or_precision_is_refused():
     table = five_states()
     with pytest.raises(
-        LogpiError, match=r"The policy of x gives torch.float64 \[6, 3\]: it must give float64 logits \[6, 2\]"
+        LogpiError, match=r"The policy of x gives float64 \[6, 3\]: it must give float64 logits \[6, 2\]"
     ):
         _problem(table, linear(torch.zeros(6, 3, dtype=F64)))
-    with pytest.raises(LogpiError, match=r"gives torch.float32 \[6, 2\]: it must give float64"):
+    with pytest.raises(LogpiError, match=r"gives float32 \[6, 2\]: it must give float64"):
         _problem(table, linear(torch.zeros(6, 2, dtype=F64)).float(), torch.eye(6))
 
 

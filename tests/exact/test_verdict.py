@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from logpi import psi
-from logpi.envs.tabular import Table, bandit
+from logpi.envs.tabular import bandit
 from logpi.errors import LogpiError
 from logpi.exact import Choice, check, find, from_table
 from logpi.exact.losses import GIVEN
@@ -262,7 +262,7 @@ def test_a_loss_that_returns_no_number_is_refused():
 def test_a_name_that_nothing_has_is_refused_and_the_nearest_named():
     impossible("asks for 'logpi', which no batch has. Did you mean log_pi", lambda logpi, reward: logpi.sum())
     impossible("right was given betta, for which it does not ask", right, betta=0.1)
-    impossible("int is not a function: an estimator is a loss, or a method page", 3)
+    impossible("int is not a function; an estimator is a loss", 3)
     impossible(
         "kl_k1 asks for log_ref: this problem has no reference policy, use sequences",
         kl_k1,
@@ -280,11 +280,6 @@ def test_a_page_of_another_discount_or_without_its_reference_is_refused():
     )
 
 
-def test_a_process_that_is_over_before_it_begins_is_refused():
-    table = bandit()
-    impossible("over at every start", right, Table(table.P, table.R, table.start.flip(0), table.terminal, 1))
-
-
 def test_where_the_truth_is_zero_the_gap_itself_is_judged():
     """Equal rewards: nothing is to be learnt, and a loss that learns nothing is right."""
     flat = from_table(bandit((1.0, 1.0, 1.0)), gamma=1.0)
@@ -295,6 +290,5 @@ def test_where_the_truth_is_zero_the_gap_itself_is_judged():
 
 
 def test_a_loss_that_fails_says_how_itself():
-    with pytest.raises(RuntimeError, match="size of tensor"):
-        check(lambda log_pi, reward: (log_pi[:, :2] * reward).sum(), rows=2)
+    impossible("RuntimeError: The size of tensor a", lambda log_pi, reward: (log_pi[:, :2] * reward).sum())
     impossible("leave_one_out", lambda log_pi: Choice(baseline="group_leave_one_out"))

@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 import torch
 from gymnasium import spaces
+from unwell import FOLLOWING, HEALTHY, SICK
 
+from logpi import METHODS
 from logpi.errors import LogpiError
 from logpi.run import cli, doctor, examine
 from logpi.run.commands import doctor as command
@@ -25,53 +27,6 @@ from logpi.run.examine import Live
 from logpi.run.folder import RunFolder
 
 CODE = Path(__file__).with_name("unwell.py")
-HEALTHY = (
-    "ppo --steps 10000",
-    "reinforce --steps 6000",
-    "grpo --steps 6000 --starts 2",
-    "trpo --steps 10000",
-    "ppo --env Pendulum-v1 --steps 9000",
-    "ppo --normalise-obs --dtype float64 --steps 10000",
-    "./unwell.py:Whole --steps 3000",
-)
-MASKS = "garbage and more padding there"
-# what was trained, the check that must be the first to be wrong, what it says, other checks that must not be ok
-SICK: dict[str, tuple[str, str, tuple[str, ...]]] = {
-    "./unwell.py:InPsi --steps 1000": ("masks", f"{MASKS} change the credit by", ()),
-    "./unwell.py:InObjective --steps 1000": ("masks", f"{MASKS} change the gradient to NaN", ()),
-    "./unwell.py:InAverage --steps 1000": ("masks", "have weight in the average", ()),
-    "./unwell.py:NoCredit --steps 3000": ("signal", "the credit of every action is 0", ("movement",)),
-    "ppo --network ./unwell.py:dropout --steps 1000": (
-        *("run", "failed in iteration 1: The first ratio pi / pi_old is off 1"),
-        ("first ratio", "first KL", "masks"),
-    ),
-    "reinforce --lr 1 --steps 2000": ("step size", "KL of an update", ("signal", "movement", "entropy")),
-    "ppo --lr 1e-12 --envs 4 --steps 5000": ("movement", "the learning rate is 1e-12", ("critic",)),
-    "trpo --delta 0.01 --damping 0 --backtracks 1 --envs 4 --steps 5000": (
-        "line search",
-        "100% of the last steps",
-        ("movement",),
-    ),
-    "grpo --env ./unwell.py:Dull --starts 2 --group 4 --steps 1000": (
-        *("signal", "the loss is 0 because all rewards in every group are equal"),
-        ("movement",),
-    ),
-    "grpo --env ./unwell.py:Dull --starts 2 --group 4 --steps 300 --entropy 0.01": (
-        *(
-            "signal",
-            "the credit is 0 (what is left of the loss is its bonuses) because all rewards in every group are equal",
-        ),
-        (),
-    ),
-    "ppo --env ./unwell.py:Zero --steps 2000": ("signal", "every reward of 1,024 actions is 0", ()),
-    "ppo --env ./unwell.py:Nan --steps 2000": ("run", "failed in iteration 1: NaN in reward", ("fresh batch",)),
-    "ppo --env ./unwell.py:Random --normalise-obs --steps 2000": ("normaliser", "of them cut", ()),
-    "ppo --env ./unwell.py:Dull --normalise-obs --steps 2000": (
-        "fresh batch",
-        "does not come back to where it was",
-        (),
-    ),
-}
 QUICK = "--hidden 16 --evaluate 0 --quiet --no-plot --seed 1"
 
 
@@ -120,7 +75,7 @@ def test_a_healthy_run_raises_no_alarm_and_is_left_as_it_is(line: str, trained: 
     code, found, advice = ask(run, flags)
     assert [f for f in found.values() if f.state in ("look", "wrong")] == []
     assert (code, advice) == (0, "nothing wrong found")
-    live = ("fresh batch", "first ratio", "first KL", "masks", "signal", "normaliser")
+    live = ("fresh batch", "first ratio", "first KL", "masks", "direction", "signal", "normaliser")
     assert {found[name].state for name in live} == {"ok"}
     assert contents(run) == before and torch.equal(torch.get_rng_state(), noise)
 
@@ -138,6 +93,18 @@ def test_what_is_wrong_comes_first_with_its_cure(
     assert all(found[name].state != "ok" for name in others)
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_of_ours_goes_where_its_credit_says(name: str, trained: Any) -> None:
+    live = examine.examine(trained(f"{name} --steps 600")[0], {})
+    assert live.cosine is not None and live.cosine > 0.99 and live.along is not None and live.along > 0.99
+
+
+@pytest.mark.parametrize("line", [*FOLLOWING, "ppo --entropy 5", "a2c --entropy 50"])
+def test_bonuses_penalties_and_baselines_of_a_page_are_no_wrong_sign(line: str, trained: Any, ask: Any) -> None:
+    _, found, _ = ask(*trained(f"{line} --steps 2000"))
+    assert found["direction"].state == "ok" or ("entropy" in line and found["direction"].state == "look")
+
+
 def test_code_of_the_users_runs_only_when_it_is_named_again(trained: Any, ask: Any) -> None:
     run, flags = trained("./unwell.py:InPsi --steps 1000")
     code, found, advice = ask(run)
@@ -152,8 +119,11 @@ def test_code_of_the_users_runs_only_when_it_is_named_again(trained: Any, ask: A
 def test_the_log_alone_is_examined_where_there_is_no_checkpoint(trained: Any, ask: Any, tmp_path: Path) -> None:
     run = shutil.copytree(trained(HEALTHY[0])[0], tmp_path / "run")
     shutil.rmtree(run / "checkpoints")
-    code, found, _ = ask(run)
-    assert code == 0 and "has no checkpoint" in found["fresh batch"].seen and found["entropy"].state == "not measured"
+    code, found, advice = ask(run)
+    assert code == 1 and "has no checkpoint" in found["fresh batch"].seen and found["entropy"].state == "not measured"
+    assert advice.startswith("first: run: finished, but it has no whole checkpoint; it cannot be loaded or resumed")
+    (run / "metrics.jsonl").write_text("")
+    assert ask(run)[1]["run"].seen == "finished, but it has no whole checkpoint and its log is empty"
     for file in ("status.json", "config.toml", "metrics.jsonl"):
         (run / file).unlink()
         with pytest.raises(LogpiError, match="is not a run folder"):
@@ -195,6 +165,12 @@ def test_what_a_page_raises_is_told(trained: Any, ask: Any, monkeypatch: pytest.
     assert found["signal"].state == "ok" and found["masks"].state == "not measured"
 
 
+def test_a_credit_of_a_wrong_shape_names_its_page(trained: Any, ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = trained("./unwell.py:Misshapen --steps 1000")
+    monkeypatch.setenv("SHORT", "1")
+    assert ask(*run)[1]["fresh batch"].seen.startswith("Misshapen.psi returned a psi of shape")
+
+
 def test_the_table_and_the_exit_code(trained: Any, capsys: pytest.CaptureFixture[str]) -> None:
     run, sick = trained(HEALTHY[0])[0], trained("reinforce --lr 1 --steps 2000")[0]
     capsys.readouterr()
@@ -222,6 +198,9 @@ def each(**change: Any) -> Log:
     return dataclasses.replace(HEALTH, rows=made)
 
 
+NOISY = lambda r: 20.0 + (90 + 50 * (r["iteration"] % 2)) * (r["iteration"] > 1)  # noqa: E731
+WORSE = each(**{"return": lambda r: 20.0 - r["iteration"]})
+AT_CHANCE = each(entropy=0.69, **{"return": lambda r: 22.0 + r["iteration"] % 3})
 LOGS = {
     "NaN": (doctor.numbers, each(kl=lambda r: None if r["iteration"] > 7 else 0.01), "wrong", "kl in 3 of 10", "in 8"),
     "NaN in a file of another's": (doctor.numbers, each(entropy=float("nan")), "wrong", "entropy in 10"),
@@ -236,6 +215,22 @@ LOGS = {
     "certain too early": (doctor.entropy, each(entropy=0.001, **{"return": 20.0}), "wrong", "collapsed"),
     "never another": (doctor.progress, each(**{"return": -200.0}), "look", "-200.0 from the beginning to the end"),
     "learnt and lost": (doctor.progress, each(**{"return": lambda r: 200.0 - 19 * r["iteration"]}), "look", "best 181"),
+    "never learned": (doctor.progress, AT_CHANCE, "look", "not above its start by more than its noise: 23"),
+    "a shorter one": (doctor.progress, dataclasses.replace(AT_CHANCE, rows=AT_CHANCE.rows[:7]), "ok", "at the end"),
+    "worse and worse": (doctor.progress, WORSE, "look", "19.0 at the start"),
+    "up and down": (doctor.progress, each(**{"return": NOISY}), "ok", "best 160"),
+    "solved from the start": (
+        doctor.progress,
+        dataclasses.replace(AT_CHANCE, status={"state": "solved"}),
+        "ok",
+        "best",
+    ),
+    "at chance": (doctor.entropy, AT_CHANCE, "look", "still alike: 0.69 in the last quarter, 100% of log 2"),
+    "of several": (doctor.entropy, dataclasses.replace(AT_CHANCE, space=spaces.MultiBinary(2)), "ok", "50% of the"),
+    "of more": (doctor.entropy, dataclasses.replace(AT_CHANCE, space=spaces.MultiDiscrete([2, 2])), "ok", "50%"),
+    "nothing kept": (doctor.ended, dataclasses.replace(HEALTH, whole=False), "wrong", "it has no whole checkpoint"),
+    "nothing told": (doctor.ended, dataclasses.replace(HEALTH, rows=[]), "wrong", "its log is empty"),
+    "killed at once": (doctor.ended, Log([], {"state": "interrupted"}, whole=False), "look", "interrupted"),
     "broken": (doctor.environments, each(broken_episodes=50.0), "look", "50 of 1,050 episodes broke"),
     "one broken": (doctor.environments, each(broken_episodes=1.0), "ok", "1 of 1,001 episodes broke"),
     "memory": (doctor.memory, each(micro=lambda r: 4096.0 // r["iteration"]), "look", "409 rows"),
@@ -261,18 +256,21 @@ def test_an_empty_log_is_no_illness() -> None:
 BATCH = Live("", "", "step-1", 256, 1e-5, 0.0, 0.0, 0.2, {"credit": 0.0, "gradient": 0.0, "weight": 0.0}, 1.0, 2.0, 0.5)
 LIVES = {
     "solved": (
-        examine.signal,
+        command.signal,
         HEALTH,
         {"equal_groups": 1.0, "gradient": 0.0},
         "look",
         "the loss is 0 because all rewards",
     ),
-    "mostly equal": (examine.signal, HEALTH, {"equal_groups": 0.9}, "look", "equal in 90% of the groups"),
-    "some equal": (examine.signal, HEALTH, {"equal_groups": 0.5}, "ok", "equal in 50% of the groups"),
-    "sparse": (examine.signal, HEALTH, {"reward": 0.0}, "look", "every reward of 256 actions is 0"),
-    "drifts": (examine.normaliser, HEALTH, {"distance": 5.0, "cut": 0.0}, "look", "5 stds from the stored mean"),
-    "other rewards": (examine.normaliser, HEALTH, {"reward_scale": 20.0}, "look", "20.0 times what was stored"),
-    "as stored": (examine.normaliser, HEALTH, {"distance": 1.0, "cut": 0.0, "reward_scale": 2.0}, "ok", "1 stds"),
+    "outweighed": (command.direction, WORSE, {"cosine": -0.2, "along": 1.0}, "look", "outweighs the credit"),
+    "against": (command.direction, WORSE, {"cosine": 0.2, "along": -1.0}, "wrong", "against its own credit"),
+    "no credit": (command.direction, HEALTH, {}, "not measured", "no gradient, or no credit"),
+    "mostly equal": (command.signal, HEALTH, {"equal_groups": 0.9}, "look", "equal in 90% of the groups"),
+    "some equal": (command.signal, HEALTH, {"equal_groups": 0.5}, "ok", "equal in 50% of the groups"),
+    "sparse": (command.signal, HEALTH, {"reward": 0.0}, "look", "every reward of 256 actions is 0"),
+    "drifts": (command.normaliser, HEALTH, {"distance": 5.0, "cut": 0.0}, "look", "5 stds from the stored mean"),
+    "other rewards": (command.normaliser, HEALTH, {"reward_scale": 20.0}, "look", "20.0 times what was stored"),
+    "as stored": (command.normaliser, HEALTH, {"distance": 1.0, "cut": 0.0, "reward_scale": 2.0}, "ok", "1 stds"),
 }
 
 

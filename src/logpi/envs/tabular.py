@@ -33,6 +33,9 @@ class Table:
                 raise LogpiError(
                     f"{name} of the table is {found}: with P {tuple(self.P.shape)} it must be {allowed[0]}."
                 )
+        if self.limit < 1 or not bool(self.R.isfinite().all()):
+            what = f"limit of the table is {self.limit}" if self.limit < 1 else "R of the table holds NaN or infinity"
+            raise LogpiError(f"{what}: an episode has 1 step or more, and its rewards are finite.")
         for name, rows in (("P", self.P), ("start", self.start)):
             self._must_be_probabilities(name, rows)
 

@@ -97,6 +97,8 @@ def batches(
     problem: Problem, shape: Shape, samples: int, seed: int = 0, symmetric: bool = False
 ) -> tuple[Iterator[Draws], bool]:
     """(the batches, whether those are all): `samples` drawn ones only where there are too many; 0: refuse."""
+    if samples and samples < 2 * BLOCKS:
+        raise LogpiError(f"samples is {samples}: draw {2 * BLOCKS} batches or more, or 0 for none.")
     if size(problem, shape, symmetric) <= MOST:
         return exhaust(problem, shape, symmetric), True
     if not samples:

@@ -31,20 +31,17 @@ class Row:
         return [(to.name, figures(self.moments, to), intervals(self.moments, to)) for to in self.directions]
 
 
-def base_of(problem: Problem) -> Choice:
-    """Plain REINFORCE with the problem's discount."""
-    return Choice(gamma=problem.gamma)
-
-
 def varied(base: Choice, factors: tuple[Factor, ...] = FACTORS) -> Iterator[tuple[str, str, Choice]]:
     """(factor, name, choice): the base in each of its variants; a name says only what differs from the base."""
     if "psi" in factors:
         for kind in get_args(estimators.Credit):
             for lam in LAMBDAS if kind == "gae" else (1.0,):
                 more = f" lam {lam:g}" if kind == "gae" else f" n {base.n}" if kind == "n_step" else ""
-                yield "psi", kind + more, dataclasses.replace(base, psi=kind, baseline="none", lam=lam)
-        if base.gamma < 1:
-            yield "psi", "to_go, no gamma^t", dataclasses.replace(base, psi="to_go", baseline="none", from_start=False)
+                baseline = base.baseline if kind in estimators.RETURNS else "none"  # the others hold V already
+                if not (base.grouped and kind != "total"):
+                    yield "psi", kind + more, dataclasses.replace(base, psi=kind, baseline=baseline, lam=lam)
+        if base.gamma < 1 and not base.grouped:
+            yield "psi", "to_go, no gamma^t", dataclasses.replace(base, psi="to_go", from_start=False)
     if "baseline" in factors:
         for kind in (*get_args(estimators.Alone), *get_args(estimators.Grouped)):
             psi = "total" if kind in get_args(estimators.Grouped) else base.psi
@@ -72,6 +69,8 @@ def table(
     directions = problem.directions()
     silent = dataclasses.replace(problem.without_reward(), gamma=1.0) if problem.reference is not None else None
     for factor, name, choice in varied(base, factors if silent else tuple(x for x in factors if x != "kl")):
+        if rows == 1 and choice.baseline == "group_leave_one_out":
+            continue  # there are no others
         page, where = Estimator(choice), silent if factor == "kl" and silent else problem
         found = moments(where, surrogate_of(page), page.rows, rows, samples, seed, symmetric=True)
         towards = where.directions(choice.beta) if factor == "kl" else directions
@@ -91,5 +90,6 @@ def single(
     own, surrogate, kind = surrogate_and_rows(estimator, problem, grouped)
     choice = estimator if isinstance(estimator, Choice) else None
     beta = choice.beta if choice is not None and choice.kl != "none" else kl
-    found = moments(problem, surrogate, kind, rows, samples, seed)
-    return Row("estimator", own, found, problem.directions(beta), choice)
+    found = moments(problem, surrogate, kind, rows, samples, seed, symmetric=choice is not None)
+    in_reward = choice is not None and choice.kl.endswith("_reward")
+    return Row("estimator", own, found, problem.directions(beta, discounted=in_reward), choice)

@@ -24,6 +24,7 @@ Baseline = Alone | Grouped
 Form = Literal["score", "ratio", "clip", "mirror", "clipped_weight", "sequence_clip"]
 Average = average.Kind
 KL = Literal["none", "k1", "k2", "k3", "k1_live", "k2_live", "k3_live", "exact", "k1_reward", "k2_reward", "k3_reward"]
+RETURNS = ("total", "to_go", "q")  # credit that a baseline is subtracted from
 GROUPED = {"group_mean": psi.group_mean, "group_leave_one_out": psi.leave_one_out}
 BATCH_MADE = {"mean": psi.mean, "time": psi.time_mean, "leave_one_out": psi.others_time_mean}
 ESTIMATES = {"k1": kl.k1, "k2": kl.k2, "k3": kl.k3}
@@ -89,7 +90,8 @@ class Estimator:
         c = self.choice
         if c.kl.endswith("_reward"):
             b = b.with_(reward=b.reward - c.beta * ESTIMATES[c.kl[:2]](b.log_pi, ref_of(b)))
-        credit = less_baseline(c, CREDIT[c.psi](c, b), b)
+        rho = (state["log_pi"] - b.log_pi).exp() if "log_pi" in state else torch.ones_like(b.log_pi)
+        credit = less_baseline(c, vtrace(c, b, rho) if c.psi == "vtrace" else CREDIT[c.psi](c, b), b)
         if c.from_start and c.psi != "total":  # a total return is discounted from the start as it is
             credit = psi.discount_from_start(credit, b.ended, c.gamma, b.start)
         return credit, None
@@ -116,12 +118,16 @@ CREDIT: dict[str, Callable[[Choice, Any], Tensor]] = {
     "td": lambda c, b: psi.td(b.reward, b.value, b.value_next, b.terminated, c.gamma),
     "n_step": lambda c, b: psi.n_step(b.reward, b.value, b.value_next, b.terminated, b.truncated, c.gamma, c.n),
     "gae": lambda c, b: psi.gae(b.reward, b.value, b.value_next, b.terminated, b.truncated, c.gamma, c.lam),
-    "vtrace": lambda c, b: psi.vtrace(
-        b.reward, b.value, b.value_next, b.terminated, b.truncated, c.gamma, torch.ones_like(b.reward), c.lam
-    )[1],
     "q": lambda c, b: b.q,
     "advantage": lambda c, b: b.q - b.value,
 }
+
+
+def vtrace(c: Choice, b: Any, rho: Tensor) -> Tensor:
+    """rho = pi / pi_old; 1 on policy."""
+    return psi.vtrace(b.reward, b.value, b.value_next, b.terminated, b.truncated, c.gamma, rho, c.lam)[1]
+
+
 NEEDS_V = ("td", "n_step", "gae", "vtrace")
 
 FORMS: dict[str, Callable[[Choice, Tensor, Any], Tensor]] = {

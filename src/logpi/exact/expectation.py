@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.func import grad, vmap
 
 from logpi import average
-from logpi.errors import LogpiError
+from logpi.errors import LogpiError, short
 from logpi.exact.batches import Draws, Shape, batches
 from logpi.exact.problem import Direction, Padded, Problem
+from logpi.noise import half_interval
 from logpi.now import Now
 from logpi.policy import Policy
 
@@ -34,9 +35,9 @@ class Said(Now):
 
 def surrogate_of(page: Any) -> Surrogate:
     """The page's surrogate, its credit included: sum(average * objective)."""
-    state = {"progress": 0.0}
 
     def surrogate(now: Said, b: Padded) -> Tensor:
+        state = {"progress": 0.0, "log_pi": now.log_pi.detach()}
         credit, _ = page.psi(b, state)
         credited = b.with_(psi=torch.where(b.mask, credit, 0.0).detach())
         return average.total(page.objective(now, credited, state), page.average(b.mask), b.mask)
@@ -92,20 +93,32 @@ def coefficients(problem: Problem, surrogate: Surrogate, rows: str, draws: Draws
 
     params = problem.policy(problem.obs).detach()[state]
     try:
-        return vmap(grad(value))(params, tensors, state)
+        return vmap(grad(value))(params, {name: x.clone() for name, x in tensors.items()}, state)
     except LogpiError:
         raise
-    except RuntimeError:  # values decide where it goes: .item(), a mask as an index, an if
-        return torch.stack([_plain(value, params[i], tensors, state[i], i) for i in range(len(params))])
+    except Exception:  # values decide where it goes (.item(), a mask as an index, an if), or it is wrong
+        return one_by_one(value, params, tensors, state)
 
 
-def _plain(value: Any, params: Tensor, tensors: dict[str, Tensor], state: Tensor, i: int) -> Tensor:
-    """The same for batch i alone, as a training loop would."""
-    params = params.clone().requires_grad_(True)
-    found = value(params, {name: x[i] for name, x in tensors.items()}, state)
-    if not found.requires_grad:
-        return torch.zeros_like(params)
-    return torch.autograd.grad(found, params, materialize_grads=True)[0]
+def one_by_one(value: Any, params: Tensor, tensors: dict[str, Tensor], state: Tensor) -> Tensor:
+    """The same for one batch after another, as a training loop would; what goes wrong there is told."""
+
+    def gradient(i: int) -> Tensor:
+        leaf = params[i].clone().requires_grad_(True)
+        found = value(leaf, {name: x[i].clone() for name, x in tensors.items()}, state[i])
+        if not found.requires_grad:
+            return torch.zeros_like(leaf)
+        return torch.autograd.grad(found, leaf, materialize_grads=True)[0]
+
+    try:
+        if not torch.equal(first := gradient(0), gradient(0)) and bool(first.isfinite().all()):
+            raise LogpiError("The estimator draws random numbers: pass them in, or leave dropout and noise away.")
+        return torch.stack([gradient(i) for i in range(len(params))])
+    except LogpiError:
+        raise
+    except Exception as wrong:
+        cure = "return the loss, do not call backward" if "backward" in str(wrong) else "--debug shows where"
+        raise LogpiError(f"The estimator raised {type(wrong).__name__}: {short(str(wrong))} ({cure}).") from wrong
 
 
 def row_scores(problem: Problem, params: Tensor, action: Tensor, state: Tensor) -> Callable[[Tensor], Tensor]:
@@ -139,6 +152,9 @@ def moments(
     sums, squares, total = [], [], 0
     for draw in draws:
         g = gradients(problem, surrogate, rows, draw)
+        if not bool(g.isfinite().all()):
+            why = "a division by 0, as by the std of equal rewards without an eps, or a log of 0"
+            raise LogpiError(f"The estimator's gradient is not finite on some batches: look for {why}.")
         sums.append(draw.weight @ g)
         squares.append(draw.weight @ g.square().sum(-1))
         total += len(g)
@@ -151,15 +167,16 @@ def moments(
 
 def figures(m: Moments, to: Direction) -> dict[str, float]:
     """How the estimator stands to a direction g: relative bias |E - g| / |g|, cosine, scale E.g / g.g, MSE, SNR."""
-    gap, g, mean = max(0.0, squared_gap(m, to)), float(to.gradient.square().sum()), float(m.mean.square().sum())
-    along, noise = float(m.mean @ to.gradient), m.variance / m.batches if m.measured else 0.0
+    gap, g, along = max(0.0, squared_gap(m, to)), float(to.gradient.square().sum()), float(m.mean @ to.gradient)
+    mean = float(m.mean.square().sum()) - (m.variance / m.batches if m.measured else 0.0)  # |E g|^2
+    has_mean = mean > 1e-24 * g > 0  # rounding has no direction
     return {
         "relative_bias": math.sqrt(gap / g) if g else math.nan,
-        "cosine": along / math.sqrt(g * mean) if mean > 1e-24 * g > 0 else math.nan,  # rounding has no direction
+        "cosine": along / math.sqrt(g * mean) if has_mean else math.nan,  # of drawn batches it may pass 1
         "scale": along / g if g else math.nan,
         "mse": gap + m.variance,
         "variance": m.variance,
-        "snr": (mean - noise) / m.variance if m.variance else math.inf,
+        "snr": mean / m.variance if m.variance > 1e-24 * g else math.inf,
     }
 
 
@@ -183,6 +200,5 @@ def intervals(m: Moments, to: Direction) -> dict[str, float]:
 
 
 def half(left_out: list[float]) -> float:
-    """1.96 standard errors from the values with one block left out each (the jackknife)."""
-    x = torch.tensor(left_out, dtype=torch.float64)
-    return 1.96 * float(((len(x) - 1) * x.var(correction=0)).sqrt())
+    """Half the 95 % interval from the values with one block left out each (the jackknife)."""
+    return float(half_interval(torch.tensor(left_out, dtype=torch.float64)))

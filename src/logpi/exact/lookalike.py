@@ -19,6 +19,10 @@ def candidates(gamma: float) -> Iterator[Choice]:
         yield Choice(psi="total", average=average, gamma=gamma)
         for baseline in get_args(Grouped):
             yield Choice(psi="total", baseline=baseline, average=average, gamma=gamma)
+        for eps in (1e-4, 1e-6, 1e-8):  # as it is mostly written
+            yield Choice(
+                psi="total", baseline="group_standardised", average=average, gamma=gamma, correction=1, eps=eps
+            )
 
 
 def lookalike(problem: Problem, found: Moments, rows: int) -> str:

@@ -11,7 +11,7 @@ from logpi.errors import LogpiError, nearest
 from logpi.exact.expectation import Said, Surrogate
 from logpi.exact.problem import Padded
 
-# name -> what it is, [n, T] of n episodes unless said; padding is 0 and mask False
+# name -> what it is, [n, T] of n episodes unless said; in padding mask is False and what was recorded 0
 GIVEN: dict[str, Callable[[Said, Padded], Any]] = {
     "log_pi": lambda now, b: now.log_pi,  # log pi(a|s) of the policy that is to improve, with its gradient
     "log_pi_old": lambda now, b: b.log_pi,  # of the policy that drew the actions
@@ -31,7 +31,7 @@ GIVEN: dict[str, Callable[[Said, Padded], Any]] = {
 
 def surrogate_of_loss(loss: Callable[..., Tensor], **constants: Any) -> Surrogate:
     """The surrogate -loss(...), for a loss is to be minimised; `constants`: gamma and what else it asks for by name."""
-    name = getattr(loss, "__name__", type(loss).__name__)
+    name = name_of(loss)
     asked = _asked(loss, name, constants)
 
     def surrogate(now: Said, b: Padded) -> Tensor:
@@ -39,8 +39,7 @@ def surrogate_of_loss(loss: Callable[..., Tensor], **constants: Any) -> Surrogat
         missing = [x for x, value in said.items() if value is None and x not in constants]
         if any(asked[x] for x in missing):
             raise LogpiError(f"{name} asks for {missing[0]}: this problem has no reference policy, use sequences.")
-        said = {x: value for x, value in said.items() if x not in missing}  # what has a default keeps it
-        found = loss(**said)
+        found = loss(**{x: value for x, value in said.items() if x not in missing})  # what has a default keeps it
         shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
         if not isinstance(found, Tensor) or found.dim() > 0 or not found.is_floating_point():
             raise LogpiError(
@@ -51,16 +50,26 @@ def surrogate_of_loss(loss: Callable[..., Tensor], **constants: Any) -> Surrogat
     return surrogate
 
 
-def _asked(loss: Callable[..., Tensor], name: str, constants: dict[str, Any]) -> dict[str, bool]:
+def name_of(loss: Any) -> str:
+    """What a loss is called; a partial by what it calls."""
+    return getattr(loss, "__name__", None) or (name_of(loss.func) if hasattr(loss, "func") else type(loss).__name__)
+
+
+def _asked(loss: Any, name: str, constants: dict[str, Any]) -> dict[str, bool]:
     """The parameters to fill, and whether they must be: those that are known, and no other without a default."""
-    if not callable(loss):
-        raise LogpiError(f"{name} is not a function: an estimator is a loss, or a method page.")
+    if not callable(loss) or isinstance(loss, type):
+        what = "is a class: pass an instance" if isinstance(loss, type) else "is not a function"
+        raise LogpiError(f"{name} {what}; an estimator is a loss, a function of a batch, or a method page.")
     known = {**GIVEN, **constants}
-    asked = {}
+    asked: dict[str, bool] = {}
     for x in inspect.signature(getattr(loss, "forward", loss)).parameters.values():  # of a Module: its forward's
-        if x.name in known and x.kind is not x.VAR_KEYWORD:
+        if x.kind is x.VAR_KEYWORD:
+            asked |= {every: False for every in known if every not in asked}
+        elif x.kind is x.POSITIONAL_ONLY:
+            raise LogpiError(f"{name} takes {x.name} by position only: its parameters are filled by their names.")
+        elif x.name in known:
             asked[x.name] = x.default is x.empty
-        elif x.default is x.empty and x.kind not in (x.VAR_KEYWORD, x.VAR_POSITIONAL):
+        elif x.default is x.empty and x.kind is not x.VAR_POSITIONAL:
             raise LogpiError(f"{name} asks for {x.name!r}, which no batch has.{nearest(x.name, known)}")
     for given in constants:
         if given not in asked and given != "gamma":

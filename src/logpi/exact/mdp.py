@@ -7,6 +7,7 @@ pi [S, A] may come from any policy: all of it is differentiable in pi. float64 s
 
 import torch
 from torch import Tensor
+from torch.func import functional_call, jacrev, vmap
 
 from logpi.envs.tabular import Table
 from logpi.errors import LogpiError
@@ -28,13 +29,13 @@ def rewards(table: Table) -> Tensor:
 
 def values(table: Table, pi: Tensor, gamma: float, limit: int | None = None) -> tuple[Tensor, Tensor]:
     """(V, Q): V = (I - gamma P_pi)^-1 R_pi, Q = R + gamma P V. [S] and [S, A], or with a leading axis of steps."""
-    P, R = onward(table), rewards(table)
+    P, R = gamma * onward(table), rewards(table)
     if limit is None:
-        V = _solve(gamma * torch.einsum("sa,sax->sx", pi, P), (pi * R).sum(-1), gamma)
-        return V, R + gamma * P @ V
+        V = _solve(torch.einsum("sa,sax->sx", pi, P), (pi * R).sum(-1), gamma)
+        return V, R + P @ V
     V, Vs, Qs = torch.zeros_like(table.start), [], []
     for _ in range(limit):
-        Q = R + gamma * P @ V
+        Q = R + P @ V
         V = (pi * Q).sum(-1)
         Vs.append(V)
         Qs.append(Q)
@@ -93,12 +94,13 @@ def gradient(
 
 def jacobian(policy: Policy, obs: Tensor) -> Tensor:
     """d params / d theta, [S, A, P]: of every parameter of the distribution in every state."""
-    params = policy(obs)
-    rows = [
-        flat(torch.autograd.grad(x, list(policy.parameters()), retain_graph=True, materialize_grads=True))
-        for x in params.flatten()
-    ]
-    return torch.stack(rows).reshape(*params.shape, -1)
+    theta = {name: p.detach() for name, p in policy.named_parameters()}
+
+    def params(theta: dict[str, Tensor], obs: Tensor) -> Tensor:
+        return functional_call(policy, theta, (obs[None],))[0]
+
+    found = vmap(jacrev(params), in_dims=(None, 0))(theta, obs)
+    return torch.cat([x.flatten(2) for x in found.values()], -1)
 
 
 def fisher(policy: Policy, obs: Tensor, weight: Tensor) -> Tensor:
@@ -120,10 +122,21 @@ def kl(p: Tensor, q: Tensor, weight: Tensor) -> Tensor:
     return (weight * (p * gap).sum(-1)).sum()
 
 
-def kl_gradient(table: Table, policy: Policy, obs: Tensor, ref: Tensor, per_action: bool, limit: int | None) -> Tensor:
-    """The gradient of KL(pi || ref) of whole episodes, flat [P]; `per_action`: with the visits held fixed."""
+def kl_gradient(
+    table: Table,
+    policy: Policy,
+    obs: Tensor,
+    ref: Tensor,
+    per_action: bool = False,
+    gamma: float = 1.0,
+    limit: int | None = None,
+) -> Tensor:
+    """The gradient of sum_t gamma^t E[KL(pi || ref)], flat [P]: at gamma 1 that of whole episodes' KL.
+
+    `per_action`: with the visits held fixed. ref [S, A] probabilities.
+    """
     pi = probabilities(policy, obs)
-    d = visits(table, pi, 1.0, limit)
+    d = visits(table, pi, gamma, limit)
     d = d if limit is None else d.sum(0)
     total = kl(pi, ref, d.detach() if per_action else d)
     return flat(torch.autograd.grad(total, list(policy.parameters()), materialize_grads=True))

@@ -37,13 +37,19 @@ def softmax(network: nn.Module, actions: int) -> Policy:
 
 
 def from_table(table: Table, name: str = "your table", gamma: float = 0.9, seed: int = 0, **more: Any) -> Problem:
-    """A problem of a table: one-hot states, a softmax with a random logit for each state and action."""
+    """A problem of a table: one-hot states, a softmax with a random logit for each state and action, a reference near it.
+
+    `more` are fields of `Problem`: a policy of yours (any float64 one over the table's actions, as `softmax(network, A)`)
+    that reads obs [S, F], and a reference beside it.
+    """
     S, A = table.P.shape[:2]
     logits, ref = random_logits(S, A, seed)
     P, start = (x.double() / x.double().sum(-1, keepdim=True) for x in (table.P, table.start))  # sums of 1 to rounding
     table = replace(table, P=P, R=table.R.double(), start=start)
-    obs = torch.eye(S, dtype=torch.float64)
-    return Problem(name, table, linear(logits), obs, gamma, **{"reference": linear(ref)} | more)
+    own: dict[str, Any] = {"obs": torch.eye(S, dtype=torch.float64)}
+    if "policy" not in more:
+        own |= {"policy": linear(logits), "reference": linear(ref)}
+    return Problem(name, table, gamma=gamma, **own | more)
 
 
 def random_logits(S: int, A: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -74,11 +80,13 @@ def sequences(
     ref: Tensor | None = None,
     name: str = "your sequences",
     seed: int = 0,
+    **more: Any,
 ) -> Problem:
     """Completions of at most `length` tokens, token 0 the end: a process whose states are the prefixes.
 
     A token is an action, the reward follows the last one, and a completion of full length without the end token is cut
     (`truncated`). logits, ref [prompts x prefixes, vocabulary], prefixes by length, then in the order of their tokens.
+    Instead of logits a policy, obs [prompts x prefixes + 2, F] and a reference, as in `from_table`.
     """
     if vocabulary < 2 or length < 1 or prompts < 1:
         raise LogpiError(
@@ -98,20 +106,16 @@ def sequences(
     start = torch.zeros(S, dtype=torch.float64)
     start[[number[m, ()] for m in range(prompts)]] = 1 / prompts
     terminal = torch.arange(S) == S - 2
-    random = random_logits(S, vocabulary, seed)
-    given = [x if mine is None else torch.cat([mine, x[-2:]]) for mine, x in zip((logits, ref), random, strict=True)]
     table = Table(P, R, start, terminal, length)
     states = [(f"prompt {m}, " if prompts > 1 else "") + f"after {list(x)}" for m, x in prefixes]
     tokens = ("the end token", *(f"token {i}" for i in range(1, vocabulary)))
-    return Problem(
-        name,
-        table,
-        linear(given[0]),
-        torch.eye(S, dtype=torch.float64),
-        reference=linear(given[1]),
-        states=(*states, "over", "cut"),
-        actions=tokens,
-    )
+    given = {"policy": logits, "reference": ref}
+    own: dict[str, Any] = {
+        role: linear(torch.cat([x, torch.zeros(2, vocabulary, dtype=torch.float64)]))
+        for role, x in given.items()
+        if x is not None
+    }
+    return from_table(table, name, 1.0, seed, **own, **more, states=(*states, "over", "cut"), actions=tokens)
 
 
 def _prefixes(vocabulary: int, length: int) -> Iterator[tuple[int, ...]]:

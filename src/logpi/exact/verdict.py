@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from logpi.errors import LogpiError
@@ -19,7 +20,7 @@ from logpi.exact.expectation import (
     surrogate_of,
 )
 from logpi.exact.lookalike import lookalike
-from logpi.exact.losses import surrogate_of_loss
+from logpi.exact.losses import name_of, surrogate_of_loss
 from logpi.exact.problem import Direction, Problem
 from logpi.exact.problems import changed, find
 
@@ -30,16 +31,16 @@ def surrogate_and_rows(
     estimator: Any, problem: Problem, grouped: bool = False, **constants: Any
 ) -> tuple[str, Surrogate, str]:
     """(name, surrogate, rows) of a loss, a method page (class or instance) or a `Choice`."""
-    if isinstance(estimator, Choice):
-        page = Estimator(estimator)
-        return str(estimator), surrogate_of(page), page.rows
-    if hasattr(estimator, "psi") and hasattr(estimator, "objective"):
-        page = _made(estimator, problem)
+    if isinstance(estimator, Choice) or (hasattr(estimator, "psi") and hasattr(estimator, "objective")):
+        if constants:
+            raise LogpiError(f"Nobody asks for {min(constants)}: a page has its fields, a loss its parameters.")
+        page = Estimator(estimator) if isinstance(estimator, Choice) else _made(estimator, problem)
+        name = str(estimator) if isinstance(estimator, Choice) else type(page).__name__
         if getattr(page, "reference", False) and problem.ref is None:
-            raise LogpiError(f"{type(page).__name__} has a KL to a reference policy, which {problem.name} has not.")
-        return type(page).__name__, surrogate_of(page), page.rows
+            raise LogpiError(f"{name} has a KL to a reference policy, which {problem.name} has not.")
+        return name, surrogate_of(page), page.rows
     constants, kind = {"gamma": problem.gamma} | constants, "one start" if grouped else "episodes"
-    return getattr(estimator, "__name__", type(estimator).__name__), surrogate_of_loss(estimator, **constants), kind
+    return name_of(estimator), surrogate_of_loss(estimator, **constants), kind
 
 
 def _made(page: Any, problem: Problem) -> Any:
@@ -65,6 +66,8 @@ def check(
     grouped: bool = False,
     samples: int = 0,
     gamma: float | None = None,
+    critic_error: float | None = None,
+    hidden: Sequence[int] = (),
     **constants: Any,
 ) -> Moments:
     """Assert that the expected gradient is the true one; the error says by how much it is not, and where.
@@ -75,9 +78,11 @@ def check(
     less kl x grad KL(pi || ref) of whole episodes (`per_action`: of each action, the visits held fixed). rows: episodes in
     a batch; `grouped`: from one start.
     samples: measured from so many batches where there are too many to enumerate; the interval is allowed for.
-    gamma: another discount than the problem's.
+    gamma, critic_error, hidden: another discount, critic, policy than the problem's (see `problems.changed`).
+
+    On policy: the ratio is 1, so what happens off it (a clip, its sides) is not seen here.
     """
-    where = changed(find(problem), gamma)
+    where = changed(find(problem), gamma, critic_error, hidden=hidden)
     name, surrogate, kind = surrogate_and_rows(loss, where, grouped, **constants)
     found = moments(where, surrogate, kind, rows, samples)
     truths = where.directions(kl)
@@ -120,6 +125,8 @@ def reason(problem: Problem, m: Moments, truths: list[Direction], kl: float, row
     """What the error looks like, where it looks like something known."""
     told = figures(m, truths[0])
     near = lambda x, y: abs(x - y) < 1e-6  # noqa: E731
+    if told["relative_bias"] < 1e-5:
+        return "That much is rounding: is something computed in float32? Give a tolerance of 1e-5, or mend it."
     if float(m.mean.norm()) < 1e-12:
         return "Its expected gradient is zero: is something detached, under no_grad, or k1 in the loss?"
     if near(told["cosine"], -1):

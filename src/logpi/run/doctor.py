@@ -1,12 +1,13 @@
 """What a run's log says is wrong, and what to do: one small judgement for each thing that goes wrong.
 
-A check is a pure function of the log. What only a fresh batch tells is in `examine`.
+A check is a pure function of the log. A fresh batch is measured in `examine` and judged in `commands.doctor`.
 """
 
 import contextlib
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Literal
@@ -25,6 +26,10 @@ LARGE_KL, HUGE_KL = 0.1, 1.0  # nats: ten times a usual trust region; another po
 CLIPPED = 0.4  # of the actions outside the clip range: most of the batch no longer says where to go
 STILL = 1e-8  # what float32 makes of a KL, or of a gradient, of 0
 REFUSED = 0.5  # of the line searches: more often than not an iteration was for nothing
+WINDOW = 100  # episodes, whose mean the log has
+RISE = 4.0  # of the noise of such a mean: the best of a hundred of them is 2.5 above the rest by chance
+DOUBLED = 0.5  # of the return's size: a rise, however noisy the learning was
+EVEN = 0.99  # of log A: of two actions, none is likelier than 56 %
 COLLAPSED = 0.02  # of log A: of two actions, one in 500 is not the usual one
 NARROW, WIDE = -4.0, 1.5  # nats a dimension of the action, since the start: std over 55; std times 4.5
 EPISODE = 2_000  # steps of one environment: twice the time limit of most
@@ -60,6 +65,7 @@ class Log:
     status: dict[str, Any]
     method: dict[str, Any] = field(default_factory=dict)  # the section of config.toml
     space: Any = None  # of the actions
+    whole: bool = True  # it has a checkpoint that can be loaded
 
     def column(self, name: str) -> list[float]:
         """A metric where it is a finite number."""
@@ -68,7 +74,7 @@ class Log:
     @cached_property
     def curve(self) -> list[float]:
         """The return, where it is the mean of 100 episodes, which lucky first ones are not; else wherever there is one."""
-        full = [row for row in self.rows if (number(row.get("episodes", 100)) or 0) >= 100] or self.rows
+        full = [row for row in self.rows if (number(row.get("episodes", WINDOW)) or 0) >= WINDOW] or self.rows
         return [x for row in full if (x := number(row.get("return"))) is not None]
 
     @cached_property
@@ -83,6 +89,27 @@ class Log:
         return high - low > RISEN * max(abs(low), abs(high))
 
     @cached_property
+    def windows(self) -> list[float]:
+        """The return, without an episode that counts twice."""
+        found, told = [], 0.0
+        for row in self.rows:
+            episodes, mean = number(row.get("episodes")) or 0.0, number(row.get("return"))
+            if mean is not None and episodes >= told + WINDOW:
+                found.append(mean)
+                told = episodes
+        return found
+
+    @cached_property
+    def risen(self) -> bool | None:
+        """Whether the return came to be above its start by more than its noise; None: too few episodes to tell."""
+        seen = self.windows
+        if self.status["state"] == "solved" or len(seen) < FEW:
+            return True if self.status["state"] == "solved" else None
+        noise = 1.05 * median(abs(y - x) for x, y in pairwise(seen))  # the std of one of them
+        rise = max(map(fmean, pairwise(seen))) - seen[0]
+        return rise > min(RISE * noise, DOUBLED * max(map(abs, seen)))
+
+    @cached_property
     def height(self) -> float:
         """Where the return stands between its worst (0) and its best (1); 0 where it has not moved."""
         if self.status["state"] == "solved":
@@ -94,10 +121,11 @@ class Log:
 def read(run: Path) -> Log:
     """LogpiError where it is not a run folder, or its log is damaged; a torn last line is not."""
     status = status_of(run)
-    space = None
+    space, whole = None, False
     with contextlib.suppress(LogpiError, OSError):
-        space = described(choose(run)[0] / "policy.json")[1]["actions"]
-    return Log(list(rows(run)), status, table.asked(run).get("method", {}), space)
+        folder, whole = choose(run)[0], True
+        space = described(folder / "policy.json")[1]["actions"]
+    return Log(list(rows(run)), status, table.asked(run).get("method", {}), space, whole)
 
 
 def last_quarter(column: list[float]) -> list[float]:
@@ -112,7 +140,18 @@ def ended(log: Log) -> Finding:
         cure = f"{RATIO}; then start again" if "first ratio" in reason else "mend that, then logpi resume"
         return Finding("run", "wrong", seen, cure)
     if state == "interrupted":
-        return Finding("run", "look", f"interrupted after {done}", "logpi resume goes on from the newest checkpoint")
+        cure = (
+            "logpi resume goes on from the newest checkpoint"
+            if log.whole
+            else "it has no whole checkpoint: start again"
+        )
+        return Finding("run", "look", f"interrupted after {done}", cure)
+    lost = ["it has no whole checkpoint"] * (not log.whole) + ["its log is empty"] * (not log.rows)
+    if lost and state != "running":
+        cure = (
+            "its checkpoints are whole, how they came about is lost" if log.whole else "it cannot be loaded or resumed"
+        )
+        return Finding("run", "wrong", f"{state}, but {' and '.join(lost)}", f"{cure}: start again")
     return Finding("run", "ok", f"{state}, {done}")
 
 
@@ -183,13 +222,17 @@ def entropy(log: Log) -> Finding:
     column, name = log.column("entropy"), "entropy"
     if not column or log.space is None:
         return Finding(name, "not measured", "no checkpoint that tells the actions" if column else "none in the log")
-    first, last = column[0], fmean(last_quarter(column))
-    if hasattr(log.space, "n"):
-        most = math.log(log.space.n) or 1.0
+    first, last, most = column[0], fmean(last_quarter(column)), largest(log.space)
+    if most:
         gone, wide = last < COLLAPSED * most, False
-        seen = f"{figure(last)} in the last quarter, {last / most:.0%} of log {log.space.n}"
+        whole = "the largest there is" if log.space.shape else f"log {log.space.n}"
+        seen = f"{figure(last)} in the last quarter, {last / most:.0%} of {whole}"
+        if last > EVEN * most and log.risen is False:
+            weight = f" (it is {log.method['entropy']:.3g})" if number(log.method.get("entropy")) else ""
+            cure = f"a smaller entropy bonus{weight}, a larger learning rate"
+            return Finding(name, "look", f"all actions are still alike: {seen}", cure)
     else:
-        change = (last - first) / math.prod(log.space.shape)
+        change = (last - first) / math.prod(log.space.shape or [1])
         gone, wide = change < NARROW, change > WIDE
         seen = f"{figure(last)} in the last quarter, {figure(first)} at the start"
     if not (gone or wide) or log.height >= NEAR:
@@ -198,6 +241,15 @@ def entropy(log: Log) -> Finding:
         return Finding(name, "look", f"it explodes: {seen}", f"a smaller entropy bonus, {SLOWER}, or --head beta")
     cure = f"the policy stopped exploring before it was good: start again with {SLOWER}, or a larger entropy bonus"
     return Finding(name, "look" if log.height > HALF else "wrong", f"collapsed: {seen}", cure)
+
+
+def largest(space: Any) -> float | None:
+    """The entropy where all actions are alike, of spaces of choices."""
+    if hasattr(space, "nvec"):
+        return sum(map(math.log, space.nvec.flatten().tolist()))
+    if hasattr(space, "n"):
+        return math.prod(space.shape) * math.log(2) if space.shape else math.log(space.n)
+    return None
 
 
 def progress(log: Log) -> Finding:
@@ -214,6 +266,10 @@ def progress(log: Log) -> Finding:
         cure = "unless that is the best there is: a shaped reward, or starts nearer to the goal"
         return Finding(name, "look", f"{figure(best)} from the beginning to the end", cure)
     seen = f"{figure(log.last)} at the end, best {figure(best)}"
+    if log.risen is False:
+        cure = "unless that is the best there is: a larger learning rate, a smaller entropy bonus, or a shaped reward"
+        seen = f"not above its start by more than its noise: {figure(log.windows[0])} at the start, {seen}"
+        return Finding(name, "look", seen, cure)
     if log.moved and log.height < HALF:
         cure = f"eval and play take the best checkpoint with --best; a run that keeps it: {SLOWER}"
         return Finding(name, "look", f"fell far below its best: {seen}", cure)

@@ -1,9 +1,11 @@
-"""A fresh batch of a run, collected with its newest checkpoint and looked at before any step: measures and judgements.
+"""A fresh batch of a run, collected with its newest checkpoint and measured before any step.
 
-Nothing is written into the run folder and no lock is taken: a run that is still training can be examined.
+What the measures mean is said in `commands.doctor`. Nothing is written into the run folder and no lock is taken: a run
+that is still training can be examined.
 """
 
 import contextlib
+import copy
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,26 +15,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from logpi import chance
+from logpi import average, chance
 from logpi.batch import Batch, Rows
 from logpi.errors import EnvironmentFailed, LogpiError
-from logpi.loop import Parts, update
+from logpi.loop import ROUNDING, Parts, update
 from logpi.now import Divergence, Now, Surrogate
 from logpi.run import checkpoint, config
-from logpi.run.doctor import NEAR, RATIO, STILL, Finding, Log, State
+from logpi.run.doctor import STILL
 from logpi.run.resume import reopen
-from logpi.run.table import figure
 from logpi.step.gradient import total
 from logpi.step.natural import gradient
 
-ROUNDING = {torch.float32: 1e-5, torch.float64: 1e-12}  # of a ratio of 1, as the loop allows it
 PADDING = 16  # masked slots put in front of each row: a mean over slots instead of actions moves by per cents
 GARBAGE = 10**6  # a whole number that no action is
-LEAK = 1e-3  # of the gradient or the credit: float32 sums in another order differ by 1e-5
-DEAD = 0.8  # of the groups: four fifths of the rollout teach nothing
-FAR, MANY, MOST = 4.0, 0.01, 0.1  # stds from the stored mean (1 is usual); shares of numbers cut at the limit
-SCALE = 5.0  # times the stored std of the discounted return
-NO_BATCH = "needs a fresh batch"
 
 
 @dataclass(frozen=True)
@@ -51,6 +46,10 @@ class Live:
     reward: float | None = None  # max |r|
     credit: float | None = None  # max |psi|
     gradient: float | None = None  # its norm, of the policy's parameters
+    cosine: float | None = None  # of the surrogate's gradient, without a critic's error, and what log pi brings to it
+    along: float | None = (
+        None  # correlation over the actions of d surrogate / d log pi and credit; else cosine of gradients
+    )
     equal_groups: float | None = None  # share of the groups whose returns are all equal
     distance: float | None = None  # rms of (raw obs - stored mean) / stored std, in the worst feature
     cut: float | None = None  # share of the raw numbers beyond the normaliser's limit
@@ -59,20 +58,6 @@ class Live:
 
 class Enough(Exception):  # noqa: N818
     """The update has come to its step."""
-
-
-class Looking:
-    """A page whose step only keeps what it is given."""
-
-    def __init__(self, method: Any) -> None:
-        self.method = method
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.method, name)
-
-    def step(self, surrogate: Surrogate, kl: Divergence, rows: Rows, optimizer: Any) -> None:
-        self.given = surrogate, kl, rows
-        raise Enough
 
 
 def examine(run: Path, given: dict[str, Any]) -> Live:
@@ -111,15 +96,23 @@ def measures(parts: Parts) -> Iterator[dict[str, Any]]:
     assert rows.batch.psi is not None
     yield {"credit": float(rows.batch.psi[rows.batch.mask].abs().amax()), "gradient": float(g.norm())}
     yield {"first_ratio": first_ratio(parts, rows), "kl": float(total(kl(rows.batch)))}
+    yield directions(parts, rows)
     yield {"leaks": leaks(parts, batch, rows, g)}
 
 
 def prepared(parts: Parts, batch: Batch) -> tuple[Divergence, Rows, Tensor]:
     """What the loop gives to the page's step, and the flat gradient of the surrogate, of the policy's parameters."""
-    looking = Looking(parts.method)
+    given: list[Any] = []
+
+    def step(*closures: Any) -> None:
+        given.extend(closures)
+        raise Enough
+
+    page = copy.copy(parts.method)  # its type is its name in messages
+    object.__setattr__(page, "step", step)  # it is frozen
     with contextlib.suppress(Enough):
-        update(dataclasses.replace(parts, method=looking, measure_gradient=0), batch)
-    surrogate, kl, rows = looking.given
+        update(dataclasses.replace(parts, method=page, measure_gradient=0), batch)
+    surrogate, kl, rows, _ = given
     return kl, rows, gradient(surrogate(rows.batch), [*parts.policy.parameters()])
 
 
@@ -160,6 +153,43 @@ def first_ratio(parts: Parts, rows: Rows) -> float:
     return float(torch.stack(gaps).amax())
 
 
+def directions(parts: Parts, rows: Rows) -> dict[str, float]:
+    """Whether the surrogate rises where its credit says so; nothing of what is 0 or the same for all actions.
+
+    `along` knows nothing of what a page says of the distribution (entropy, exact KL), nor of what is the same for all
+    actions (a baseline, the k1 of a KL); `cosine` says how far the former bend the gradient.
+    """
+    found, page, params = dict[str, float](), parts.method, list[Tensor](parts.policy.parameters())
+    surrogate = Surrogate(page, parts.policy, parts.critic, rows, parts.state)
+    surrogate.value_coef = None
+    whole = gradient(surrogate(rows.batch), params)
+    of_parts = [
+        (b, weight.abs(), slope(parts, b, weight), torch.as_tensor(b.psi))
+        for b, weight in rows.parts(rows.batch, page.average(rows.batch.mask))
+    ]
+    asked = any(bool(y.any()) for *_, y, _ in of_parts)
+    pulls = ((b, y if asked else size * psi) for b, size, y, psi in of_parts)
+    own = gradient((average.total(Now(parts.policy, None, b).log_pi, pull, b.mask) for b, pull in pulls), params)
+    if min(float(whole.norm()), float(own.norm())) > STILL:
+        found["cosine" if asked else "along"] = float(torch.cosine_similarity(whole, own, dim=0, eps=0.0))
+    ours = [torch.stack([x[b.mask].double() for x in of_part]) for b, *of_part in of_parts]
+    every = torch.cat(ours, 1)
+    size, y, psi = every[:, every[0] > 0]
+    share = size / size.sum()
+    y, psi = ((x - (share * x).sum()) * share.sqrt() for x in (y / size, psi))
+    if min(float(y.norm()), float(psi.norm())) > STILL:
+        found["along"] = float(torch.cosine_similarity(y, psi, dim=0, eps=0.0))
+    return found
+
+
+def slope(parts: Parts, b: Batch, weight: Tensor) -> Tensor:
+    """[..., T]: d surrogate / d log pi(a|s), by whatever the page does with `now.log_pi`."""
+    now = Now(parts.policy, parts.critic, b)
+    now.log_pi = log_pi = now.log_pi.detach().requires_grad_()
+    gain = average.total(parts.method.objective(now, b, parts.state), weight, b.mask)
+    return torch.autograd.grad(gain, [log_pi], materialize_grads=True)[0]
+
+
 def leaks(parts: Parts, batch: Batch, rows: Rows, g: Tensor) -> dict[str, float]:
     """What the masked slots reach: the relative change of credit and gradient when they hold garbage, and weights there."""
     try:
@@ -196,103 +226,3 @@ def spoilt(b: Batch) -> Batch:
         return torch.where(nobody.reshape(nobody.shape + (1,) * (x.dim() - nobody.dim())), junk, x).to(x.dtype)
 
     return wide.map(fill).with_(start=b.start)
-
-
-def fresh(log: Log, live: Live) -> Finding:
-    name = "fresh batch"
-    if live.why:
-        return Finding(name, "not measured", live.why)
-    if live.failed:
-        return Finding(name, "wrong", live.failed, "mend that: training would meet it too")
-    return Finding(name, "ok", f"{live.actions:,} actions of {live.checkpoint}")
-
-
-def ratio(log: Log, live: Live) -> Finding:
-    name, history = "first ratio", log.column("first_ratio_error")
-    told = f"at most {max(history):.1e} in the log" if history else "none in the log"
-    if live.first_ratio is None:
-        return Finding(name, "ok" if history else "not measured", f"|pi / pi_old - 1| {told}" if history else NO_BATCH)
-    seen = f"|pi / pi_old - 1| up to {live.first_ratio:.1e} before any step, {told}"
-    if not live.first_ratio <= live.rounding:
-        return Finding(name, "wrong", seen, RATIO)
-    return Finding(name, "ok", seen)
-
-
-def first_kl(log: Log, live: Live) -> Finding:
-    name = "first KL"
-    if live.kl is None:
-        return Finding(name, "not measured", NO_BATCH)
-    seen = f"KL(old || new) {live.kl:.1e} before any step"
-    if not abs(live.kl) <= live.rounding:
-        cure = "as for the first ratio; where that is 1, the head's kl and its log_prob disagree"
-        return Finding(name, "wrong", seen, cure)
-    return Finding(name, "ok", seen)
-
-
-def masks(log: Log, live: Live) -> Finding:
-    name = "masks"
-    if live.leaks is None or live.first_ratio is None:
-        return Finding(name, "not measured", NO_BATCH)
-    if not live.first_ratio <= live.rounding:
-        return Finding(name, "not measured", "no two gradients are alike while the first ratio is off")
-    share = f"{live.masked:.0%} of this batch was masked" if live.masked else "nothing in this batch was masked"
-    found = [
-        f"change the {what} {percent(live.leaks[what])}" for what in ("credit", "gradient") if live.leaks[what] > LEAK
-    ]
-    found += ["have weight in the average"] if live.leaks["weight"] else []
-    if not found:
-        return Finding(name, "ok", f"garbage and more padding there change neither credit nor gradient; {share}")
-    cure = "use the mask in the page: average.weights, psi.standardise, where(mask, x, 0)"
-    return Finding(name, "wrong", f"garbage and more padding there {' and '.join(found)}; {share}", cure)
-
-
-def percent(x: float) -> str:
-    return f"by {x:.0%}" if x < torch.inf else "to NaN"
-
-
-def signal(log: Log, live: Live) -> Finding:
-    name = "signal"
-    if live.gradient is None:
-        return Finding(name, "not measured", NO_BATCH)
-    dead: State = "look" if log.height >= NEAR else "wrong"  # what is solved has no more to teach
-    if live.equal_groups == 1:
-        what = "loss is 0" if live.gradient == 0 else "credit is 0 (what is left of the loss is its bonuses)"
-        cure = "harder or easier starts, a larger group, or a reward that tells one episode from another"
-        return Finding(name, dead, f"the {what} because all rewards in every group are equal", cure)
-    if live.reward == 0:
-        cure = "a shaped reward, starts nearer to the goal, or more exploration (an entropy bonus)"
-        state: State = "look" if any(log.curve) else "wrong"
-        return Finding(name, state, f"every reward of {live.actions:,} actions is 0", cure)
-    if live.credit == 0:
-        return Finding(name, dead, "the credit of every action is 0", "look at the rewards, then at the page's psi")
-    if live.gradient <= STILL:
-        cure = "the policy is certain of every action: start again with a lower learning rate or an entropy bonus"
-        return Finding(name, dead, f"the gradient is {live.gradient:.1e}, and the credit is not 0", cure)
-    seen = f"gradient {figure(live.gradient)}, credit up to {figure(live.credit)}"
-    if live.equal_groups is not None:
-        seen += f"; all rewards are equal in {live.equal_groups:.0%} of the groups"
-    if (live.equal_groups or 0.0) < DEAD:
-        return Finding(name, "ok", seen)
-    return Finding(name, "look", seen, "these teach nothing: harder or easier starts, or a larger group")
-
-
-def normaliser(log: Log, live: Live) -> Finding:
-    name, seen = "normaliser", []
-    if live.distance is not None:
-        seen.append(f"observations {figure(live.distance)} stds from the stored mean, {live.cut:.1%} of them cut")
-    if live.reward_scale is not None:
-        seen.append(f"returns spread {figure(live.reward_scale)} times what was stored")
-    if not seen:
-        return Finding(name, "not measured", NO_BATCH if live.credit is None else "no normaliser has seen anything yet")
-    told, cut = "; ".join(seen), live.cut or 0.0
-    cure = (
-        "has the environment changed its units or its reward? then start a new run, else train on till it has followed"
-    )
-    if cut > MOST:
-        return Finding(name, "wrong", told, cure)
-    if (live.distance or 0.0) > FAR or cut > MANY or (live.reward_scale or 0.0) > SCALE:
-        return Finding(name, "look", told, cure)
-    return Finding(name, "ok", told)
-
-
-CHECKS = (fresh, ratio, first_kl, masks, signal, normaliser)

@@ -11,14 +11,18 @@ from logpi.run.plot import COLOURS
 FLOOR = 1e-3  # of the axis of bias: what is less is drawn hollow, at its edge
 
 
+def must_be_picture(out: Path) -> None:
+    if out.suffix not in (".png", ".svg"):
+        raise LogpiError(f"The picture {out} must end in .png or .svg.")
+
+
 def draw(rows: Sequence[Row], title: str, out: Path) -> Path:
     """One line for each estimator: the relative bias left (hollow: 0 to rounding), the variance of a batch right."""
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as missing:
         raise LogpiError('Plots need matplotlib: pip install "logpi[plot]".') from missing
-    if out.suffix not in (".png", ".svg"):
-        raise LogpiError(f"The picture {out} must end in .png or .svg.")
+    must_be_picture(out)
     factors = list(dict.fromkeys(row.factor for row in rows))
     at, place = {}, 0.0
     for i, row in enumerate(rows):

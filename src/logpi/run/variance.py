@@ -64,14 +64,13 @@ class Noise:
     cosine: Measured  # of the gradient of a batch to the reference over all other batches
     noise_scale: Measured  # the episodes whose SNR is 1
     ess: Measured  # share of a batch's actions that count after one ascent along its gradient
+    own_scale: bool = False  # standardised: variance, ratio and ess do not compare, the others do
 
 
 def estimators(choices: list[tuple[Credit, Baseline]], **others: Any) -> dict[str, Estimator]:
     """Pages by their names, 'to_go - value'. The total return holds gamma^t already, so it is never put before it."""
     found = {}
     for credit, baseline in choices:
-        if baseline.startswith("group"):
-            raise LogpiError(f"The baseline {baseline} needs groups from one start, and episodes here begin anywhere.")
         given = others | ({"from_start": False} if credit == "total" else {})
         name = credit if baseline == "none" else f"{credit} - {baseline}"
         found[name] = Estimator(Choice(psi=credit, baseline=baseline, **given))
@@ -79,9 +78,15 @@ def estimators(choices: list[tuple[Credit, Baseline]], **others: Any) -> dict[st
 
 
 def crossed(credits: tuple[Credit, ...], baselines: tuple[Baseline, ...]) -> list[tuple[Credit, Baseline]]:
-    """Every credit with every baseline; credit that holds one (td, gae, ...) stands once, without."""
-    pairs = [(c, b if c in RETURNS else "none") for c in credits for b in baselines]
-    return list(dict.fromkeys(pairs))
+    """Every credit with every baseline; credit that holds one (td, gae, ...) stands once, without. None named: the lesson."""
+    grouped = [b for b in baselines if b.startswith("group")]
+    if grouped:
+        cure = "take leave_one_out or time"
+        raise LogpiError(f"The baseline {grouped[0]} needs groups from one start, and episodes begin anywhere: {cure}.")
+    if {*baselines} - {"none"} and not {*credits} & {*RETURNS}:
+        raise LogpiError(f"--baseline {baselines[0]} is subtracted from returns: name some, --psi {' '.join(RETURNS)}.")
+    pairs = [(c, b if c in RETURNS else "none") for c in credits for b in baselines or ("none",)]
+    return list(dict.fromkeys(pairs)) or LESSON
 
 
 def trained(method: str, env: str, steps: int, seed: int) -> Policy:
@@ -102,29 +107,50 @@ def frozen(policy: Policy) -> Policy:
     return policy
 
 
-def collect(policy: Policy, construct: Any, batches: int, size: int, gamma: float, seed: int, q: bool) -> list[Batch]:
-    """Batches of `size` whole episodes, [N, T], with the values of critics that were fitted to a third as many others."""
-    like, rounds = next(policy.parameters()), max(1, TOGETHER // size)
-    made = envs.make(construct, size * rounds, device=str(like.device), dtype=like.dtype)
-    try:
-        policy.must_fit(made.observation_space, made.action_space)
-        control = Control(made, "episodes", torch.Generator(like.device).manual_seed(seed), seed)
-        others = joined([control(policy, None) for _ in range(math.ceil(batches / 3 / rounds))], gamma)
-        v, mean, std = fitted("v", policy, others, seed)
-        found: list[Batch] = []
-        while len(found) < batches:
-            b = control(policy, v)
-            b = b.with_(value=mean + std * b.value, value_next=mean + std * b.value_next)  # type: ignore[operator]
-            found += [b[at : at + size] for at in range(0, len(b), size)]
-        found = found[:batches]
-        if q:
-            critic, mean, std = fitted("q", policy, others, seed)
-            with torch.no_grad():
-                said = [critic.evaluate(policy, b.obs, b.action, control.generator)["q"] for b in found]
-            found = [b.with_(q=mean + std * x) for b, x in zip(found, said, strict=True)]
-        return found
-    finally:
-        made.close()
+def collect(
+    policy: Policy, construct: Any, batches: int, size: int, gamma: float, seed: int, q: bool, others: int = 0
+) -> list[Batch]:
+    """Batches of `size` whole episodes, [N, T], with the values of critics that were fitted to `others` more (0: a third)."""
+    generator = torch.Generator(next(policy.parameters()).device).manual_seed(seed)
+    seeds = torch.randint(2**31, (4,), generator=torch.Generator().manual_seed(seed)).tolist()
+    together = size * max(1, TOGETHER // size)
+    play = partial(played, policy, construct, together=together, generator=generator)
+    steps = joined(play(others or math.ceil(batches * size / 3), seeds=seeds[:2]), gamma)
+    v, mean, std = fitted("v", policy, steps, seed)
+    found: list[Batch] = []
+    for b in play(batches * size, seeds=seeds[2:], critic=v):
+        b = b.with_(value=mean + std * b.value, value_next=mean + std * b.value_next)  # type: ignore[operator]
+        found += [b[at : at + size] for at in range(0, len(b), size)]
+    if q:
+        critic, mean, std = fitted("q", policy, steps, seed)
+        with torch.no_grad():
+            said = [critic.evaluate(policy, b.obs, b.action, generator)["q"] for b in found]
+        found = [b.with_(q=mean + std * x) for b, x in zip(found, said, strict=True)]
+    return found
+
+
+def played(
+    policy: Policy,
+    construct: Any,
+    episodes: int,
+    together: int,
+    generator: torch.Generator,
+    seeds: list[int],
+    critic: Any = None,
+) -> list[Batch]:
+    """Exactly so many whole episodes, so many at once; what remains is one more batch."""
+    like, found = next(policy.parameters()), list[Batch]()
+    for n, rounds, seed in zip((together, episodes % together), (episodes // together, 1), seeds, strict=True):
+        if n == 0 or rounds == 0:
+            continue
+        made = envs.make(construct, n, device=str(like.device), dtype=like.dtype)
+        try:
+            policy.must_fit(made.observation_space, made.action_space)
+            control = Control(made, "episodes", generator, seed)
+            found += [control(policy, critic) for _ in range(rounds)]
+        finally:
+            made.close()
+    return found
 
 
 def joined(batches: list[Batch], gamma: float) -> Batch:
@@ -148,40 +174,69 @@ def fitted(kind: str, policy: Policy, steps: Batch, seed: int) -> tuple[Any, Ten
     return critic, mean, std
 
 
-def gradients(page: Any, policy: Policy, batches: list[Batch]) -> Tensor:
+def told(page: Any, policy: Policy, b: Batch, state: dict[str, Any]) -> Batch:
+    """The batch with the page's credit, made from it alone."""
+    return credited(page, b.with_(scores=partial(row_scores, policy, b)), state)
+
+
+def gradients(page: Any, policy: Policy, batches: list[Batch], state: dict[str, Any]) -> Tensor:
     """[K, P]: the gradient of each batch, credit and weights made from it alone."""
     found = []
     for b in batches:
-        b = credited(page, b.with_(scores=partial(row_scores, policy, b)), {})
+        b = told(page, policy, b, state)
         rows = Rows(b, torch.Generator(), whole=True)
-        found.append(noise.part_gradients(page, policy, b, rows, {}, parts=1)[0][0])
+        found.append(noise.part_gradients(page, policy, b, rows, state, parts=1)[0][0])
     return torch.stack(found)
 
 
+def standardises(page: Any, policy: Policy, b: Batch, state: dict[str, Any]) -> bool:
+    """Whether twice the rewards, and twice what the critics say of them, is the same credit."""
+    names = [x for x in ("reward", "value", "value_next", "q") if getattr(b, x) is not None]
+    twice = b.with_(**{x: 2 * getattr(b, x) for x in names})
+    one, two = (told(page, policy, x, state).psi for x in (b, twice))
+    assert one is not None and two is not None
+    return torch.allclose(one[b.mask], two[b.mask], rtol=1e-3, atol=1e-5)
+
+
+def refusal(page: Any, policy: Policy, b: Batch, state: dict[str, Any]) -> str:
+    """What a page of the user's says where it cannot be asked for the gradient of whole episodes; '' where it can."""
+    try:
+        gradients(page, policy, [b], state)
+    except (LogpiError, LookupError, TypeError, ValueError, AttributeError, RuntimeError, AssertionError) as wrong:
+        return f"on whole episodes it fails ({type(wrong).__name__}: {' '.join(str(wrong).split())[:80]})"
+    return ""
+
+
 def compare(
-    pages: dict[str, Any], policy: Policy, batches: list[Batch], unbiased: dict[str, Any]
+    pages: dict[str, Any],
+    policy: Policy,
+    batches: list[Batch],
+    unbiased: dict[str, Any],
+    state: dict[str, Any] | None = None,
 ) -> tuple[list[Noise], str, float]:
     """The noise of each page's gradient on the same batches; and which reference was taken, with its cosine to the truth.
 
     pages: `psi`, `objective` and `average` of a method page are asked for, nothing else. batches: 3 or more of N rows,
-    from wherever rows come. unbiased: candidates for the reference; the one of least variance is taken.
+    from wherever rows come. unbiased: candidates for the reference; the one of least variance is taken. state: of the pages.
     """
+    state = state or {}
     size, count = sum(p.numel() for p in policy.parameters()), len(batches)
     if 2 * count * size > noise.LIMIT:
         cure = "give fewer --episodes or a larger --batch"
         raise LogpiError(f"{count} gradients of {size:,} numbers, twice, are more than memory is taken for: {cure}.")
     n = torch.full((count,), float(len(batches[0])), dtype=torch.float64)
-    found = {name: gradients(page, policy, batches) for name, page in unbiased.items()}
+    found = {name: gradients(page, policy, batches, state) for name, page in unbiased.items()}
     chosen = min(found, key=lambda name: float(noise.moments(noise.gram(found[name]).cpu(), n)[0]))
     best, first, lines = found.pop(chosen), None, []
     inner = noise.gram(best).cpu()
     rate = step_length(policy, batches, best.mean(0))
     for name, page in pages.items():
-        g = gradients(page, policy, batches)
-        own = noise.gram(g).cpu()
-        first = own if first is None else first
-        data = (n, shares(policy, batches, rate * g), own, first, noise.gram(g, best).cpu(), inner)
-        lines.append(line(name, len(batches[0]), noise.jackknife(statistics, *data)))
+        g = gradients(page, policy, batches, state)
+        inside = noise.gram(g).cpu()
+        first = inside if first is None else first
+        data = (n, shares(policy, batches, rate * g), inside, first, noise.gram(g, best).cpu(), inner)
+        apart = standardises(page, policy, batches[0], state)
+        lines.append(line(name, len(batches[0]), noise.jackknife(statistics, *data), apart))
     variance, signal = (float(x) for x in noise.moments(inner, n))
     return lines, chosen, math.sqrt(max(signal, 0.0) / (max(signal, 0.0) + variance / float(n.sum())))
 
@@ -224,11 +279,11 @@ def shares(policy: Policy, batches: list[Batch], steps: Tensor) -> Tensor:
     return torch.stack(found).cpu().double()
 
 
-def line(name: str, size: int, found: tuple[Tensor, Tensor, Tensor]) -> Noise:
+def line(name: str, size: int, found: tuple[Tensor, Tensor, Tensor], own_scale: bool) -> Noise:
     """(value, low, high) of the statistics as a line: no logarithms, and the noise scale from the SNR of `size` episodes."""
     x = torch.stack(found, 1)
     x[:2] = x[:2].exp()
-    x[3] = x[3].clamp(-1, 1)
+    x[3], x[4] = x[3].clamp(-1, 1), x[4].clamp(0, 1)
     variance, ratio, snr, cosine, ess = (Measured(*three) for three in x.tolist())
     value, high, low = (size / y if y > 0 else math.inf for y in (snr.value, snr.low, snr.high))
-    return Noise(name, variance, ratio, snr, cosine, Measured(value, low, high), ess)
+    return Noise(name, variance, ratio, snr, cosine, Measured(value, low, high), ess, own_scale)

@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from logpi.errors import LogpiError
+from logpi.errors import LogpiError, short
 from logpi.exact import bench, find
 from logpi.exact.bench import Row
 from logpi.exact.estimators import Choice
@@ -24,6 +24,7 @@ from logpi.methods import METHODS
 from logpi.page import Between, Count, NonNegative, page
 from logpi.run.flags import parse, peek, together
 from logpi.run.paths import is_path, load_object
+from logpi.run.plot_exact import draw, must_be_picture
 
 ZERO = 1e-10  # a relative bias up to here is rounding
 
@@ -39,12 +40,12 @@ class Exact:
     rows: Count = 4  # episodes in a batch
     grouped: bool = False  # a loss's episodes are all from one start
     kl_weight: NonNegative = 0.0  # of the KL that --estimator should subtract from J
-    critic_error: NonNegative = 0.5  # of V and Q, in standard deviations of Q; 0: a true critic
+    critic_error: NonNegative | None = None  # of V and Q, in stds of Q; else 0.5, and 0 with --estimator
     drift: NonNegative = 0.0  # the actions are an older policy's, parameters this far away
     hidden: tuple[Count, ...] = ()  # layers of an MLP policy; else one logit for each state and action
     limit: Count | None = None  # steps of an episode at most
     samples: Annotated[int, Between(0)] = 20_000  # batches to draw where all are too many; 0: refuse
-    seed: Annotated[int, Between(0)] = 0  # of what is drawn
+    seed: Annotated[int, Between(0)] = 0  # of drawn batches, of an MLP's weights, of the drift
     planted: bool = False  # instead: 40 planted bugs against the test kit
     json: bool = False  # one object for scripts
     csv: bool = False  # the same as comma-separated lines
@@ -59,20 +60,35 @@ def main(args: list[str]) -> int:
         from logpi.run import planted
 
         return planted.report(asked.json)
+    must_go_together(asked, args)
     gamma = base.gamma if "gamma" in peek(args, ("gamma",)) else None
-    problem = changed(
-        named(asked.problem), gamma, asked.critic_error, asked.drift, asked.hidden, asked.limit, asked.seed
-    )
+    error = asked.critic_error if asked.critic_error is not None else 0.0 if asked.estimator else 0.5
+    problem = changed(named(asked.problem), gamma, error, asked.drift, asked.hidden, asked.limit, asked.seed)
     rows = list(estimated(problem, dataclasses.replace(base, gamma=problem.gamma), asked))
-    if asked.plot is not None:
-        from logpi.run.plot_exact import draw
-
-        draw(rows, problem.name, asked.plot)
     if asked.json or asked.csv:
         print(as_json(problem, rows) if asked.json else as_csv(rows))
     else:
         show(problem, rows, asked)
+    if asked.plot is not None:
+        draw(rows, problem.name, asked.plot)
     return 0
+
+
+def must_go_together(asked: Exact, args: list[str]) -> None:
+    """Refuse what would be ignored, before anything is computed."""
+    if asked.json and asked.csv:
+        raise LogpiError("--json and --csv are two forms of one answer: give one of them.")
+    if asked.plot is not None:
+        must_be_picture(asked.plot)
+    flags = {word.split("=")[0].removeprefix("--").replace("-", "_") for word in args if word.startswith("--")}
+    factors = flags & {x.name for x in dataclasses.fields(Choice)} - {"gamma"}
+    if asked.estimator is not None and (factors or "vary" in flags):
+        wrong = min(factors | (flags & {"vary"})).replace("_", "-")
+        raise LogpiError(f"--{wrong} chooses among our factors, and --estimator is another estimator: leave one away.")
+    if asked.alone and "vary" in flags:
+        raise LogpiError("--alone varies nothing: leave --vary or --alone away.")
+    if asked.kl_weight and asked.estimator is None:
+        raise LogpiError("--kl-weight is of an --estimator; for our factors it is --kl k1 --beta 0.1.")
 
 
 def named(name: str) -> Problem:
@@ -80,7 +96,12 @@ def named(name: str) -> Problem:
     if not is_path(name):
         return find(name)
     made = load_object(name)
-    return find(made() if callable(made) else made)
+    try:
+        return find(made() if callable(made) else made)
+    except LogpiError:
+        raise
+    except Exception as wrong:
+        raise LogpiError(f"{name} raised {type(wrong).__name__}: {short(str(wrong))} (--debug shows where).") from wrong
 
 
 def estimated(problem: Problem, base: Choice, asked: Exact) -> Iterable[Row]:
@@ -103,53 +124,66 @@ def own(name: str) -> Any:
 
 
 def show(problem: Problem, rows: list[Row], asked: Exact) -> None:
-    console = Console(highlight=False, markup=False, emoji=False, width=100_000)
-    steps, P = problem.limit, problem.jacobian.shape[-1]
-    many = f"{amount(count(problem.table))} trajectories of at most {steps} steps"
-    policy = f"a policy of {P} parameters" + (" (the actions are an older one's)" if problem.behaviour else "")
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 100_000
+    many = f"{amount(count(problem.table))} trajectories of at most {problem.limit} steps"
+    policy = f"a policy of {problem.jacobian.shape[-1]} parameters"
+    policy += " (the actions are an older one's)" if problem.behaviour else ""
     console.print(f"{problem.name}: {many}, gamma {problem.gamma:g}, {policy}, batches of {asked.rows} episodes")
-    for part in ([r for r in rows if r.factor != "kl"], [r for r in rows if r.factor == "kl"]):
+    alone, rest = ([r for r in rows if (r.factor == "kl") is kl] for kl in (True, False))
+    for part, title in ((rest, ""), (alone, "The KL by itself: no reward, gamma 1.")):
         if part:
-            console.print()
+            console.print(f"\n{title}" if title else "")
             console.print(as_table(part))
-    measured = any(r.moments.measured for r in rows)
+    drawn = any(r.moments.measured for r in rows)
     console.print(
         "\nbias: |E[g] - truth| / |truth|, 0 up to 1e-10; scale: the part of E[g] along the truth, over the truth;"
-        "\nvariance: trace of the covariance of g; SNR: |E[g]|^2 / variance; all of one batch."
-        + ("\n±: half the 95 % interval, where batches were drawn." if measured else "")
+        "\nvariance: trace of the covariance of g; SNR: |E[g]|^2 / variance; MSE: bias^2 + variance; all of one batch."
+        + ("\n±: half the 95 % interval, where batches were drawn; < 0.1: no bias seen, at most this." if drawn else "")
     )
 
 
 def as_table(rows: list[Row]) -> Table:
     """One line for each estimator, parted where the factor changes."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("\nwhat varies" if len(rows) > 1 else "")
-    table.add_column("\nestimator")
+    several = rows[0].factor != "estimator"
+    for column in ("\nvaried", "\nestimator") if several else ("\nestimator",):
+        table.add_column(column)
     first, *others = [f"bias to\n{direction.name}" for direction in rows[0].directions]
-    for column in (first, "\ncosine", "\nscale", *others, "\nvariance", "\nSNR", "\nbatches"):
+    for column in (first, "\ncosine", "\nscale", *others, "\nvariance", "\nSNR", "\nMSE", "\nbatches"):
         table.add_column(column, justify="right")
     before = ""
     for row in rows:
         found = [(f, i) for _, f, i in row.figures()]
         f, i = found[0]
-        cells = against(f, i) + [figure(f["relative_bias"], i["relative_bias"]) for f, i in found[1:]]
-        how = ("drawn " if row.moments.measured else "all ") + f"{row.moments.batches:,}"
-        cells += [figure(f["variance"], i["variance"]), figure(f["snr"], i["snr"]), how]
-        table.add_row(row.factor if row.factor != before else "", row.name, *cells)
+        cells = against(f, i) + [bias(f, i) for f, i in found[1:]]
+        cells += [figure(f[name], i[name]) for name in ("variance", "snr", "mse")]
+        cells.append(f"{'drawn' if row.moments.measured else 'all'} {row.moments.batches:,}")
+        names = [row.factor if row.factor != before else "", row.name] if several else [row.name]
+        table.add_row(*names, *cells)
         before = row.factor
     return table
 
 
 def against(f: dict[str, float], i: dict[str, float]) -> list[str]:
     """Bias, cosine and scale of an estimator; without a mean there is no direction."""
-    if abs(f["scale"]) <= ZERO:
-        return [figure(f["relative_bias"], i["relative_bias"]), "-", "0"]
-    return [figure(f[name], i[name]) for name in ("relative_bias", "cosine", "scale")]
+    if math.isnan(f["cosine"]):
+        return [bias(f, i), "-", "0"]
+    return [bias(f, i), figure(max(-1.0, min(1.0, f["cosine"])), i["cosine"]), figure(f["scale"], i["scale"])]
+
+
+def bias(f: dict[str, float], i: dict[str, float]) -> str:
+    """The relative bias; where its square was not seen to be positive, the end of its interval."""
+    x, half = f["relative_bias"], i["relative_bias"]
+    return f"< {half:.2g}" if x == 0 < half else figure(x, half)
 
 
 def figure(x: float, half: float) -> str:
-    shown = "-" if math.isnan(x) else "0" if abs(x) <= ZERO else f"{x:.2e}" if abs(x) < 1e-4 else f"{x:.4f}"
-    return shown if not half else f"{shown} ± {half:.1g}"
+    if math.isnan(x) or abs(x) <= ZERO:
+        return "-" if math.isnan(x) else "0"
+    shown = f"{x:.4f}" if 1e-3 <= abs(x) < 1e4 else f"{x:.2e}" if math.isfinite(x) else "inf"
+    return f"{shown} ± {half:.1g}" if half else shown
 
 
 def records(rows: list[Row]) -> list[dict[str, Any]]:

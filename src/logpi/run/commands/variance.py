@@ -1,35 +1,53 @@
 """logpi variance RUN|--env ID --method M"""
 
 import csv as csv_room
-import dataclasses
 import json as json_room
 import math
 import sys
+from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
+import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from logpi.average import Kind
+from logpi.average import Kind, weights
 from logpi.errors import LogpiError
 from logpi.exact.estimators import Baseline, Credit
-from logpi.page import Between, Count, Fraction, page
+from logpi.methods import METHODS
+from logpi.page import Between, Count, Fraction, option, page
+from logpi.run import checkpoint, config
 from logpi.run.evaluate import environment_of
+from logpi.run.files import read_json
 from logpi.run.flags import parse
 from logpi.run.load import load
+from logpi.run.pack import read_tensors, unpack
 from logpi.run.paths import constructor
+from logpi.run.setup import find_method
 from logpi.run.table import figure, plain
-from logpi.run.variance import LESSON, UNBIASED, Measured, Noise, collect, compare, crossed, estimators, frozen, trained
+from logpi.run.variance import (
+    UNBIASED,
+    Measured,
+    Noise,
+    collect,
+    compare,
+    crossed,
+    estimators,
+    frozen,
+    refusal,
+    trained,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLUMNS = ("variance", "ratio", "snr", "cosine", "noise_scale", "ess")
+DEFAULTS: dict[str, Any] = {"gamma": 1.0, "lam": 0.95, "average": "per_episode"}
 TITLES = {
-    "variance": "total variance",
-    "ratio": "ratio to the first",
+    "variance": "variance",
+    "ratio": "ratio",
     "snr": "SNR",
     "cosine": "cosine",
     "noise_scale": "noise scale",
@@ -41,19 +59,19 @@ TITLES = {
 class Variance:
     """How noisy the policy gradient is, for any credit and baseline, on the same episodes of a frozen policy.
 
-    A quarter of the episodes fits V, the others are measured in batches. In brackets: 95 % jackknife intervals.
+    A quarter of the episodes (and what fills no batch) fits V, the others are measured in batches. Intervals: 95 %, jackknife.
     """
 
     run: tyro.conf.Positional[Path | None] = None  # its newest checkpoint is measured; else --env and --method
     env: str | None = None  # a policy trained here and now; with a run: another environment than its own
-    method: str = "ppo"  # that trains it
-    after: Annotated[int, Between(0)] = 10_000  # for so many steps
+    method: str | None = None  # that trains it (ppo); with a run: ./file.py:MyMethod, where it used one of yours
+    after: Annotated[int, Between(0)] | None = None  # for so many steps (10,000)
     network: str | None = None  # ./file.py:build, where the run used one of yours
     psi: tuple[Credit, ...] = ()  # credits; else the textbook's list, from the total return to the TD error
-    baseline: tuple[Baseline, ...] = ("none",)  # each is subtracted from each return (--psi total to_go q)
-    average: Kind = "per_episode"  # over actions
-    gamma: Fraction = 1.0  # discount of later rewards
-    lam: Fraction = 0.95  # of gae
+    baseline: tuple[Baseline, ...] = ()  # each is subtracted from each return (--psi total to_go q)
+    average: Kind | None = None  # over actions; else the run's, or per_episode
+    gamma: Fraction | None = None  # discount of later rewards; else the run's, or 1
+    lam: Fraction | None = None  # of gae; else the run's, or 0.95
     from_start: bool = True  # times gamma^t, without which total and to_go are not the same gradient
     episodes: Count = 1024  # in all
     batch: Count = 16  # episodes of the gradients whose SNR, cosine and ESS are told
@@ -63,36 +81,99 @@ class Variance:
     plot: Path | None = None  # a picture, .png or .svg
 
 
+@dataclass(frozen=True)
+class Own:
+    """What a run was trained with."""
+
+    name: str  # of its method
+    given: dict[str, Any] = field(default_factory=dict)  # gamma, lam and average, as far as it has them
+    page: Any = None
+    state: dict[str, Any] = field(default_factory=dict)  # the adaptive one
+    missing: str = ""  # why its gradient cannot be told
+
+
 def main(args: list[str]) -> None:
     given = parse(Variance, args, "logpi variance")
-    batches, choices = given.episodes // given.batch, crossed(given.psi, given.baseline) if given.psi else LESSON
-    if batches < 4:
-        least = 4 * given.batch
-        raise LogpiError(f"--episodes {given.episodes} is too few for batches of {given.batch}: give {least} or more.")
-    if given.gamma < 1 and not given.from_start and any(credit == "total" for credit, _ in choices):
+    choices = crossed(given.psi, given.baseline)
+    must_be_of_use(given)
+    found = Own("") if given.run is None else own(given.run, given.method)
+    flags = {k: getattr(given, k) for k in ("gamma", "lam", "average") if getattr(given, k) is not None}
+    more: dict[str, Any] = DEFAULTS | found.given | flags | {"from_start": given.from_start}
+    if more["gamma"] < 1 and not given.from_start and any(credit == "total" for credit, _ in choices):
         raise LogpiError("The total return holds gamma^t: name other --psi, or leave --no-from-start away.")
-    if given.plot is not None and given.plot.suffix not in (".png", ".svg"):
-        raise LogpiError(f"The picture {given.plot} must end in .png or .svg.")
-    more = {key: getattr(given, key) for key in ("average", "gamma", "lam", "from_start")}
     pages, unbiased = estimators(choices, **more), estimators(UNBIASED, **more)
     policy, where, construct = subject(given)
-    kept = batches - batches // 4
-    needs_q = any(c.choice.psi in ("q", "advantage") for c in pages.values())
-    measured = collect(policy, construct, kept, given.batch, given.gamma, given.seed, needs_q)
-    lines, reference, certainty = compare(pages, policy, measured, unbiased)
+    kept = (given.episodes - given.episodes // 4) // given.batch
+    needs_q, others = any(c.critic == "q" for c in pages.values()), given.episodes - kept * given.batch
+    measured = collect(policy, construct, kept, given.batch, more["gamma"], given.seed, needs_q, others)
+    if found.page is not None and not found.missing:
+        has = {k: v for k, v in flags.items() if hasattr(found.page, k) and k in ("gamma", "lam")}
+        found = replace(found, page=replace(found.page, **has))
+        found = replace(found, missing=refusal(found.page, policy, measured[0], found.state))
+    row = {} if found.page is None or found.missing else {f"{found.name} (the run's page)": found.page}
+    lines, reference, certainty = compare(pages | row, policy, measured, unbiased, found.state)
     about = {"policy": where, "episodes": kept * given.batch, "batch": given.batch, "seed": given.seed} | more
-    about |= {"actions": sum(int(b.mask.sum()) for b in measured), "unit": "episode"}
+    about |= {"actions": sum(int(b.mask.sum()) for b in measured), "unit": "episode", "episodes_for_v": others}
     about |= {"return": sum(float(b.reward[b.mask].sum()) for b in measured) / (kept * given.batch)}
     about |= {"reference": reference, "cosine_of_reference_to_truth": certainty}
+    about |= {"run_page": next(iter(row), None), "run_page_left_out": found.missing or None}
     if given.json:
-        print(json_room.dumps(about | {"estimators": [finite(dataclasses.asdict(x)) for x in lines]}, indent=1))
+        print(json_room.dumps(about | {"estimators": [finite(asdict(x)) for x in lines]}, indent=1))
     elif given.csv:
         write_csv(lines)
     else:
-        show(lines, about)
+        show(lines, about, found)
     if given.plot is not None:
         draw(lines, about, given.plot)
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"picture: {given.plot}", markup=False)
+
+
+def must_be_of_use(given: Variance) -> None:
+    """Refuse what would be left unread, or could not be measured, before anything is played."""
+    if given.episodes < 4 * given.batch:
+        least = 4 * given.batch
+        raise LogpiError(f"--episodes {given.episodes} is too few for batches of {given.batch}: give {least} or more.")
+    if given.json and given.csv:
+        raise LogpiError("--json and --csv are two forms of one table: give one of them.")
+    if given.plot is not None and given.plot.suffix not in (".png", ".svg"):
+        raise LogpiError(f"The picture {given.plot} must end in .png or .svg.")
+    if given.run is None and given.env is None:
+        raise LogpiError("logpi variance needs a policy: give a run folder, or --env ID --method M.")
+    if given.run is not None and given.after is not None:
+        raise LogpiError(f"--after trains a policy, and {given.run} has one: leave --after away, or the run.")
+    if given.run is None and given.network is not None:
+        raise LogpiError("--network belongs to a run: give its folder, or leave --network away.")
+
+
+def own(run: Path, method: str | None) -> Own:
+    """The page of a run's newest checkpoint, as its config.toml has it; the user's own is loaded where `method` names it."""
+    folder, _ = checkpoint.choose(run)
+    asked = config.read(folder / "config.toml")
+    name = str(asked["method"]["name"])
+    if name in METHODS and method is not None:
+        raise LogpiError(f"--method {method} trains a policy, and {run} has one: leave --method away, or the run.")
+    config.must_be(asked, method or name, folder / "config.toml")
+    if name not in METHODS and method is None:
+        told: dict[str, Any] = {k: asked["method"][k] for k in ("gamma", "lam") if k in asked["method"]}
+        return Own(name, told, missing=f"it is yours, and is loaded with --method {name}")
+    page = config.fill(find_method(method or name), asked["method"], str(folder))
+    told = {k: getattr(page, k) for k in ("gamma", "lam") if hasattr(page, k)} | averaging(page)
+    state = unpack(read_json(folder / "trainer.json"), read_tensors(folder / "trainer.safetensors"))["state"]
+    needs = {
+        "it needs a reference policy": option(page, "reference"),
+        "it needs its Q critic": page.critic == "q",
+        "it compares groups from one start": page.rows == "groups",
+    }
+    return Own(name, told, page, state, next((why for why, needed in needs.items() if needed), ""))
+
+
+def averaging(page: Any) -> dict[str, Any]:
+    """{'average': the kind that a page's is}, or nothing where it is none of them (one with a budget, or the user's)."""
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+    said = page.average(mask).double()
+    kinds = [k for k in get_args(Kind) if k != "per_budget"]
+    same = [k for k in kinds if torch.allclose(said, weights(k, mask).double())]
+    return {"average": same[0]} if same else {}
 
 
 def subject(given: Variance) -> tuple[Any, str, Any]:
@@ -101,10 +182,10 @@ def subject(given: Variance) -> tuple[Any, str, Any]:
         policy = load(given.run, given.network)
         env, construct = environment_of(given.run, given.env)
         return frozen(policy), f"{given.run} on {env}", construct
-    if given.env is None:
-        raise LogpiError("logpi variance needs a policy: give a run folder, or --env ID --method M.")
-    policy = trained(given.method, given.env, given.after, given.seed)
-    return frozen(policy), f"{given.method} after {given.after:,} steps on {given.env}", constructor(given.env)
+    assert given.env is not None
+    method, after = given.method or "ppo", 10_000 if given.after is None else given.after
+    policy = trained(method, given.env, after, given.seed)
+    return frozen(policy), f"{method} after {after:,} steps on {given.env}", constructor(given.env)
 
 
 def finite(x: Any) -> Any:
@@ -116,37 +197,74 @@ def finite(x: Any) -> Any:
 
 def write_csv(lines: list[Noise]) -> None:
     table = csv_room.writer(sys.stdout, lineterminator="\n")
-    table.writerow(["estimator", *(f"{c}{end}" for c in COLUMNS for end in ("", "_low", "_high"))])
+    table.writerow(["estimator", *(f"{c}{end}" for c in COLUMNS for end in ("", "_low", "_high")), "own_scale"])
     for x in lines:
-        table.writerow([x.estimator, *(y for c in COLUMNS for y in dataclasses.astuple(getattr(x, c)))])
+        table.writerow([x.estimator, *(y for c in COLUMNS for y in astuple(getattr(x, c))), x.own_scale])
 
 
-def show(lines: list[Noise], about: dict[str, Any]) -> None:
+def show(lines: list[Noise], about: dict[str, Any], found: Own) -> None:
     table = Table("estimator", box=None, header_style="bold", pad_edge=False)
     for c in COLUMNS:
         table.add_column(TITLES[c], justify="right")
     for x in lines:
-        table.add_row(plain(x.estimator), *(cell(getattr(x, c)) for c in COLUMNS))
-    console = Console(highlight=False, markup=False, emoji=False, width=100_000)
+        cells = [percent(x.variance), percent(x.ratio), *(cell(getattr(x, c)) for c in COLUMNS[2:])]
+        if x.own_scale:
+            cells[1] = cells[-1] = "-"
+        table.add_row(plain(x.estimator) + " *" * x.own_scale, *cells)
+    # a terminal wraps within the columns, a pipe keeps every row in one line
+    width = None if sys.stdout.isatty() else 100_000
+    console = Console(highlight=False, markup=False, emoji=False, width=width)
     console.print(plain(f"{about['policy']}: {about['episodes']:,} episodes, mean return {figure(about['return'])}"))
+    console.print(f"gamma {about['gamma']:g}, lam {about['lam']:g}, average {about['average']}")
     console.print()
     console.print(table)
     console.print()
     certainty = about["cosine_of_reference_to_truth"]
     console.print(f"""\
-total variance: trace of the covariance of one episode's gradient; its unit, and the noise scale's, is an episode
+variance: trace of the covariance of one episode's gradient; ratio: to the first row's; noise scale: in episodes
 SNR, cosine, ESS: of the gradient of {about["batch"]} episodes. ESS: share of its actions after an ascent of common learning rate
 cosine: to that of {about["reference"]} over all other batches, whose own cosine to the truth is about {certainty:.3f}
 cut episodes: td, n_step, gae and vtrace add V of what would have followed, total and to_go nothing""")
+    for text in remarks(lines, about, found):
+        console.print(plain(text))
+
+
+def remarks(lines: list[Noise], about: dict[str, Any], found: Own) -> list[str]:
+    """What is to be known of the run's page, and of rows in a scale of their own."""
+    told = (
+        ["* standardised: variance, ratio and ESS are in a scale of its own"] if any(x.own_scale for x in lines) else []
+    )
+    if found.missing:
+        return [*told, f"the run's page, {found.name}, is not among the rows: {found.missing}"]
+    if found.page is None:
+        return told
+    told.append(
+        f"{about['run_page']}: on whole episodes, with V as fitted here, and rewards as the environment gave them"
+    )
+    if getattr(found.page, "entropy", 0):
+        told.append("its gradient holds that of its entropy bonus")
+    if about["gamma"] < 1 and about["from_start"] and not getattr(found.page, "from_start", True):
+        told.append("it leaves gamma^t out, which the other rows have: its gradient is not quite theirs")
+    return told
+
+
+def percent(x: Measured) -> str:
+    """A positive number and half its interval in percent of it: 12,345 ±6.1%."""
+    half = 50 * (x.high - x.low) / x.value if x.value else math.nan
+    return f"{number(x.value)} ±{half:.2g}%" if 0 < half < 10 else f"{number(x.value)} ±{half:,.0f}%" if half else "1"
 
 
 def cell(x: Measured) -> str:
-    return f"{number(x.value)} [{number(x.low)}, {number(x.high)}]"
+    """0.351 ± 0.022; where the sides differ, 0.949 [0.89, 1]."""
+    half = (x.high - x.low) / 2
+    if abs(x.high + x.low - 2 * x.value) <= 0.1 * half < math.inf:
+        return f"{number(x.value)} ± {half:.2g}"
+    return f"{number(x.value)} [{number(x.low, 2)}, {number(x.high, 2)}]"
 
 
-def number(x: float) -> str:
-    """Three figures: 0.0123, 12.3, 1.2e+07."""
-    return f"{x:,.0f}" if 100 <= abs(x) < 1e5 else f"{x:.3g}"
+def number(x: float, figures: int = 3) -> str:
+    """0.0123, 12.3, 12,345, 1.2e+07."""
+    return f"{x:,.0f}" if 100 <= abs(x) < 1e5 else f"{x:.{figures}g}"
 
 
 def draw(lines: list[Noise], about: dict[str, Any], out: Path) -> None:
@@ -171,8 +289,9 @@ def draw(lines: list[Noise], about: dict[str, Any], out: Path) -> None:
 
 
 def bars(axes: "Axes", lines: list[Noise], column: str, colour: str) -> None:
-    found = [getattr(x, column) for x in lines]
+    shown = [i for i, x in enumerate(lines) if column != "variance" or not x.own_scale]
+    found = [getattr(lines[i], column) for i in shown]
     beside = [[max(0.0, x.value - x.low) for x in found], [max(0.0, x.high - x.value) for x in found]]
-    axes.barh(range(len(lines)), [x.value for x in found], xerr=beside, color=colour, alpha=0.75, ecolor="black")
+    axes.barh(shown, [x.value for x in found], xerr=beside, color=colour, alpha=0.75, ecolor="black")
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
