@@ -20,7 +20,7 @@ from unwell import FOLLOWING, HEALTHY, SICK
 
 from logpi import METHODS
 from logpi.errors import LogpiError
-from logpi.run import cli, doctor, examine
+from logpi.run import cli, doctor, examine, judge
 from logpi.run.commands import doctor as command
 from logpi.run.doctor import Finding, Log
 from logpi.run.examine import Live
@@ -256,21 +256,21 @@ def test_an_empty_log_is_no_illness() -> None:
 BATCH = Live("", "", "step-1", 256, 1e-5, 0.0, 0.0, 0.2, {"credit": 0.0, "gradient": 0.0, "weight": 0.0}, 1.0, 2.0, 0.5)
 LIVES = {
     "solved": (
-        command.signal,
+        judge.signal,
         HEALTH,
         {"equal_groups": 1.0, "gradient": 0.0},
         "look",
         "the loss is 0 because all rewards",
     ),
-    "outweighed": (command.direction, WORSE, {"cosine": -0.2, "along": 1.0}, "look", "outweighs the credit"),
-    "against": (command.direction, WORSE, {"cosine": 0.2, "along": -1.0}, "wrong", "against its own credit"),
-    "no credit": (command.direction, HEALTH, {}, "not measured", "no gradient, or no credit"),
-    "mostly equal": (command.signal, HEALTH, {"equal_groups": 0.9}, "look", "equal in 90% of the groups"),
-    "some equal": (command.signal, HEALTH, {"equal_groups": 0.5}, "ok", "equal in 50% of the groups"),
-    "sparse": (command.signal, HEALTH, {"reward": 0.0}, "look", "every reward of 256 actions is 0"),
-    "drifts": (command.normaliser, HEALTH, {"distance": 5.0, "cut": 0.0}, "look", "5 stds from the stored mean"),
-    "other rewards": (command.normaliser, HEALTH, {"reward_scale": 20.0}, "look", "20.0 times what was stored"),
-    "as stored": (command.normaliser, HEALTH, {"distance": 1.0, "cut": 0.0, "reward_scale": 2.0}, "ok", "1 stds"),
+    "outweighed": (judge.direction, WORSE, {"cosine": -0.2, "along": 1.0}, "look", "outweighs the credit"),
+    "against": (judge.direction, WORSE, {"cosine": 0.2, "along": -1.0}, "wrong", "against its own credit"),
+    "no credit": (judge.direction, HEALTH, {}, "not measured", "no gradient, or no credit"),
+    "mostly equal": (judge.signal, HEALTH, {"equal_groups": 0.9}, "look", "equal in 90% of the groups"),
+    "some equal": (judge.signal, HEALTH, {"equal_groups": 0.5}, "ok", "equal in 50% of the groups"),
+    "sparse": (judge.signal, HEALTH, {"reward": 0.0}, "look", "every reward of 256 actions is 0"),
+    "drifts": (judge.normaliser, HEALTH, {"distance": 5.0, "cut": 0.0}, "look", "5 stds from the stored mean"),
+    "other rewards": (judge.normaliser, HEALTH, {"reward_scale": 20.0}, "look", "20.0 times what was stored"),
+    "as stored": (judge.normaliser, HEALTH, {"distance": 1.0, "cut": 0.0, "reward_scale": 2.0}, "ok", "1 stds"),
 }
 
 

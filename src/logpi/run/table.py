@@ -1,6 +1,7 @@
 """What folders of runs hold, and what runs differ in. Nothing here imports torch or numpy."""
 
 import json
+import math
 import os
 import re
 import sys
@@ -202,3 +203,12 @@ def _age(run: Path, status: dict[str, Any], now: float) -> float | None:
         return round(now - began.timestamp(), 1)
     except (ValueError, OverflowError, OSError):
         return None
+
+
+def finite(x: Any) -> Any:
+    """JSON has no NaN and no infinity: null, in records and lists too."""
+    if isinstance(x, dict):
+        return {k: finite(v) for k, v in x.items()}
+    if isinstance(x, list):
+        return [finite(v) for v in x]
+    return None if isinstance(x, float) and not math.isfinite(x) else x

@@ -25,6 +25,7 @@ from logpi.page import Between, Count, NonNegative, page
 from logpi.run.flags import parse, peek, together
 from logpi.run.paths import is_path, load_object
 from logpi.run.plot_exact import draw, must_be_picture
+from logpi.run.table import finite
 
 ZERO = 1e-10  # a relative bias up to here is rounding
 
@@ -207,15 +208,6 @@ def as_json(problem: Problem, rows: list[Row]) -> str:
     truth = {to.name: to.gradient.tolist() for r in rows for to in r.directions}
     whole = {"problem": problem.name, "gamma": problem.gamma, "truth": truth, "estimators": bias}
     return json_room.dumps(finite(whole | {"figures": records(rows)}), indent=1)
-
-
-def finite(x: Any) -> Any:
-    """JSON has no NaN and no infinity: null."""
-    if isinstance(x, dict):
-        return {k: finite(v) for k, v in x.items()}
-    if isinstance(x, list):
-        return [finite(v) for v in x]
-    return None if isinstance(x, float) and not math.isfinite(x) else x
 
 
 def as_csv(rows: list[Row]) -> str:

@@ -25,8 +25,9 @@ from logpi.run.flags import parse
 from logpi.run.load import load
 from logpi.run.pack import read_tensors, unpack
 from logpi.run.paths import constructor
+from logpi.run.plot_variance import draw
 from logpi.run.setup import find_method
-from logpi.run.table import figure, plain
+from logpi.run.table import figure, finite, plain
 from logpi.run.variance import (
     UNBIASED,
     Measured,
@@ -41,7 +42,7 @@ from logpi.run.variance import (
 )
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    pass
 
 COLUMNS = ("variance", "ratio", "snr", "cosine", "noise_scale", "ess")
 DEFAULTS: dict[str, Any] = {"gamma": 1.0, "lam": 0.95, "average": "per_episode"}
@@ -188,13 +189,6 @@ def subject(given: Variance) -> tuple[Any, str, Any]:
     return frozen(policy), f"{method} after {after:,} steps on {given.env}", constructor(given.env)
 
 
-def finite(x: Any) -> Any:
-    """inf and NaN as null, which JSON has."""
-    if isinstance(x, dict):
-        return {k: finite(v) for k, v in x.items()}
-    return None if isinstance(x, float) and not math.isfinite(x) else x
-
-
 def write_csv(lines: list[Noise]) -> None:
     table = csv_room.writer(sys.stdout, lineterminator="\n")
     table.writerow(["estimator", *(f"{c}{end}" for c in COLUMNS for end in ("", "_low", "_high")), "own_scale"])
@@ -265,33 +259,3 @@ def cell(x: Measured) -> str:
 def number(x: float, figures: int = 3) -> str:
     """0.0123, 12.3, 12,345, 1.2e+07."""
     return f"{x:,.0f}" if 100 <= abs(x) < 1e5 else f"{x:.{figures}g}"
-
-
-def draw(lines: list[Noise], about: dict[str, Any], out: Path) -> None:
-    """Bars with their intervals: the total variance on a log scale, and the cosine of a batch's gradient."""
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as missing:
-        raise LogpiError('Plots need matplotlib: pip install "logpi[plot]".') from missing
-    sheet = Figure(figsize=(10, 1.6 + 0.42 * len(lines)), layout="constrained")
-    left, right = sheet.subplots(1, 2, sharey=True, width_ratios=(3, 2))
-    bars(left, lines, "variance", "#0072B2")
-    left.set(xscale="log", xlabel="total variance of one episode's gradient")
-    bars(right, lines, "cosine", "#D55E00")
-    right.set(xlabel=f"cosine to the reference, {about['batch']} episodes")
-    right.axvline(0, color="black", linewidth=0.8)
-    left.set_yticks(range(len(lines)), [x.estimator.replace("_", " ") for x in lines])
-    left.invert_yaxis()
-    sheet.suptitle(plain(about["policy"]).replace("$", r"\$"), fontsize=10)
-    sheet.supxlabel("thin line: 95 % jackknife interval", fontsize=7.5)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    sheet.savefig(out, dpi=150)
-
-
-def bars(axes: "Axes", lines: list[Noise], column: str, colour: str) -> None:
-    shown = [i for i, x in enumerate(lines) if column != "variance" or not x.own_scale]
-    found = [getattr(lines[i], column) for i in shown]
-    beside = [[max(0.0, x.value - x.low) for x in found], [max(0.0, x.high - x.value) for x in found]]
-    axes.barh(shown, [x.value for x in found], xerr=beside, color=colour, alpha=0.75, ecolor="black")
-    axes.grid(axis="x", alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
