@@ -99,13 +99,11 @@ def update(parts: Parts, batch: Batch) -> tuple[Batch, dict[str, Any]]:
     surrogate, kl = Surrogate(method, policy, parts.critic, rows, state), Divergence(policy, rows)
     with watched(parts, batch, rows):
         anneal(parts)
-        due = bool(parts.measure_gradient) and state["iteration"] % parts.measure_gradient == 0
-        noisy = noise.measure(method, policy, batch, rows, state) if due else {}
+        noisy = gradient_noise(parts, batch, rows)
         info = dict(method.step(surrogate, kl, rows, parts.optimizer) or {})
         if parts.critic is not None and parts.critic_optimizer is not None:
             info |= critics.fit(parts.critic, policy, rows, parts.critic_optimizer, critics.plan(method))
-    info |= noisy | rows.in_memory(rows.batch, lambda b: measure(parts, rows, surrogate, due))
-    info = read_once(info)
+    info = read_once(info | noisy | rows.in_memory(rows.batch, lambda b: measure(parts, rows, surrogate, bool(noisy))))
     check_first_ratio(info.get("first_ratio_error", 0.0), batch)
     if rows.halvings:
         state["micro"] = rows.micro
@@ -113,6 +111,13 @@ def update(parts: Parts, batch: Batch) -> tuple[Batch, dict[str, Any]]:
     if hasattr(method, "adapt"):
         state.update(method.adapt(state, info | {"batch": batch}))
     return batch, info
+
+
+def gradient_noise(parts: Parts, batch: Batch, rows: Rows) -> dict[str, Tensor]:
+    """How noisy the gradient is, in the iterations in which that was asked for; {} in the others."""
+    if not parts.measure_gradient or parts.state["iteration"] % parts.measure_gradient:
+        return {}
+    return noise.measure(parts.method, parts.policy, batch, rows, parts.state)
 
 
 def credited(method: Any, batch: Batch, state: dict[str, Any]) -> Batch:

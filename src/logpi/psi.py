@@ -58,9 +58,8 @@ def reward_to_go(reward: Tensor, ended: Tensor, gamma: float = 1.0) -> Tensor:
 def discount_from_start(psi: Tensor, ended: Tensor, gamma: float, start: Tensor | None = None) -> Tensor:
     """gamma^t Psi_t, t counted from the first step of the episode (Sutton & Barto 2018, section 13.3).
 
-    psi, ended [..., T]; start [...]: how many steps the row's first episode had taken before the row
-    (0 when None). The factor makes a Psi_t whose mean given (s_t, a_t) is Q or A unbiased for the discounted J;
-    `total_return` is discounted from the start as it is.
+    psi, ended [..., T]; start [...]: steps that the row's first episode had taken before the row (0 when None). The factor
+    makes a Psi_t whose mean given (s_t, a_t) is Q or A unbiased for the discounted J; `total_return` holds it already.
     """
     first = _episode_start(ended)
     age = torch.arange(psi.shape[-1], device=psi.device) - first

@@ -62,8 +62,7 @@ def natural_direction(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(alpha x, g, surrogate): x = (F + damping I)^-1 g, alpha = sqrt(2 delta / x'(F + damping I)x); g = 0 is a step of 0.
 
-    The step length uses the same damped product as the direction. fisher: 'head' takes the distribution's own
-    Fisher matrix, 'kl' differentiates the KL twice.
+    One damped product serves both. fisher: 'head' takes the distribution's own, 'kl' differentiates the KL twice.
     """
     before = rows.in_memory(rows.batch, lambda b: total(surrogate(b)))
     g = rows.in_memory(rows.batch, lambda b: gradient(surrogate(b), params))
