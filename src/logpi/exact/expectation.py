@@ -194,7 +194,7 @@ def intervals(m: Moments, to: Direction) -> dict[str, float]:
     out = {name: half([f[name] for f in each]) for name in each[0]}
     g, gap = float(to.gradient.square().sum()), squared_gap(m, to)
     if g:  # a bias of 0 has an interval too: from that of its square
-        highest = math.sqrt(max(0.0, gap + half([squared_gap(x, to) for x in left])) / g)
+        highest = math.sqrt((max(0.0, gap) + half([squared_gap(x, to) for x in left])) / g)
         out["relative_bias"] = max(out["relative_bias"], highest - math.sqrt(max(0.0, gap) / g))
     return out
 
