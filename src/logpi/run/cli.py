@@ -65,7 +65,8 @@ def main() -> None:
         if debug:
             raise
         print("logpi: interrupted; what was saved is in the run folder.", file=sys.stderr)
-        sys.exit(130)
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(130)  # waits for no child process: workers end with their parent
 
 
 def _in_one_line(message: Warning | str, *_: object, **__: object) -> None:
