@@ -2,11 +2,12 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from enumerate_mdp import episodes, layered, solve, tabular_policy, trajectories
-from made import PAGES, Drift, case, parts_for, rows_for
+from made import PAGES, Drift, batch_for, case, critic_for, parts_for, policy_for, rows_for
 
 import logpi
 from logpi import noise
@@ -109,14 +110,18 @@ def test_the_effective_share_of_actions():
     assert torch.allclose(noise.ess(log_rho), rho.sum() ** 2 / (3 * (rho**2).sum()), rtol=1e-12)
 
 
+def kinds(name):
+    """(head, whether policy and critic share a trunk) that a page is tried with."""
+    critic = PAGES[name].critic
+    return [("categorical", False), *{"v": [("gaussian", True)], None: [("gaussian", False)]}.get(critic, [])]
+
+
 @pytest.mark.parametrize("micro", [None, 2])
-@pytest.mark.parametrize("shared", [False, True])
-@pytest.mark.parametrize("name", PAGES)
-def test_the_parts_make_up_the_policys_gradient_and_nothing_is_touched(name, shared, micro):
-    method = PAGES[name]
-    if shared and method.critic == "q":
-        pytest.skip("the same network as with V")
-    policy, critic, b = case(method, "gaussian" if shared and method.critic == "v" else "categorical")
+@pytest.mark.parametrize(("name", "head", "shared"), [(name, *kind) for name in PAGES for kind in kinds(name)])
+def test_the_parts_make_up_the_policys_gradient_and_nothing_is_touched(name, head, shared, micro):
+    method, policy = PAGES[name], policy_for(head, shared=shared)
+    b = batch_for(method, policy, critic_for(method.critic, policy))
+    b = b.with_(scores=partial(row_scores, policy, b))
     b = credited(method, b, {"progress": 0.0})
     rows, state = rows_for(method, b, micro), {"progress": 0.0}
     shuffler = rows.generator.get_state()

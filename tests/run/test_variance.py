@@ -11,7 +11,7 @@ import pytest
 import torch
 from enumerate_mdp import episodes, layered, tabular_policy, trajectories
 
-from logpi import noise
+from logpi import noise, psi
 from logpi.errors import LogpiError
 from logpi.exact.estimators import Choice, Estimator
 from logpi.loop import credited
@@ -19,7 +19,8 @@ from logpi.now import row_scores
 from logpi.rollout.control import Control
 from logpi.run import variance as room
 from logpi.run.commands.train import main as train
-from logpi.run.commands.variance import cell, main, own, percent
+from logpi.run.commands.variance import cell, main, percent
+from logpi.run.own_page import own
 from logpi.run.variance import LESSON, UNBIASED, collect, compare, crossed, estimators, frozen, trained
 
 TINY = ["--episodes", "16", "--batch", "2", "--after", "64"]
@@ -72,7 +73,10 @@ def test_a_baseline_stands_with_returns_only_and_the_total_return_never_gets_gam
     found = crossed(("to_go", "gae"), ("none", "mean"))
     assert found == [("to_go", "none"), ("to_go", "mean"), ("gae", "none")]
     pages = estimators([*LESSON, ("q", "mean")], gamma=0.9)
-    assert not pages["total"].choice.from_start and pages["to_go - mean"].choice.from_start and "q - mean" in pages
+    table = layered()
+    b = episodes(table, tabular_policy(table), trajectories(table))
+    assert torch.equal(pages["total"].psi(b, {})[0], psi.total_return(b.reward, b.ended, 0.9))
+    assert pages["to_go - mean"].choice.from_start and "q - mean" in pages
 
 
 def test_a_frozen_policy_stays_as_it_is(tmp_path):

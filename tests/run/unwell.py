@@ -9,30 +9,18 @@ import torch
 from torch import nn
 
 from logpi import average, objective, psi
-from logpi.page import Count, NonNegative, Positive, page
-from logpi.step.gradient import ascend
+from logpi.methods import Reinforce
+from logpi.page import Count, NonNegative, page
 
 
 @page
-class Whole:
+class Whole(Reinforce):
     """Nothing is wrong with this one."""
 
     episodes: Count = 6
-    lr: Positive = 3e-3
-
-    rows, critic = "episodes", None
 
     def psi(self, b, state):
         return psi.standardise(psi.reward_to_go(b.reward, b.ended), b.mask), None
-
-    def objective(self, now, b, state):
-        return objective.score(now.log_pi, b.psi)
-
-    def average(self, mask):
-        return average.weights("per_episode", mask)
-
-    def step(self, surrogate, kl, rows, optimizer):
-        return ascend(surrogate, rows, optimizer)
 
 
 @page

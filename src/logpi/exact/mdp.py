@@ -117,7 +117,10 @@ def natural_gradient(F: Tensor, g: Tensor) -> Tensor:
 
 
 def kl(p: Tensor, q: Tensor, weight: Tensor) -> Tensor:
-    """sum_s weight(s) KL(p(.|s) || q(.|s)); p, q [S, A]. Weighted by `visits` without a discount: KL of the episodes."""
+    """sum_s weight(s) KL(p(.|s) || q(.|s)); p, q [S, A]. Weighted by `visits` without a discount: KL of the episodes.
+
+    Written out here, for it judges `logpi.kl`.
+    """
     gap = torch.where(p > 0, p.log() - q.log(), 0.0)
     return (weight * (p * gap).sum(-1)).sum()
 

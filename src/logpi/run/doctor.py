@@ -1,6 +1,6 @@
 """What a run's log says is wrong, and what to do: one small judgement for each thing that goes wrong.
 
-A check is a pure function of the log. A fresh batch is measured in `examine` and judged in `commands.doctor`.
+A check is a pure function of the log. A fresh batch is measured in `examine` and judged in `judge`.
 """
 
 import contextlib

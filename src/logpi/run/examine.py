@@ -1,6 +1,6 @@
 """A fresh batch of a run, collected with its newest checkpoint and measured before any step.
 
-What the measures mean is said in `commands.doctor`. Nothing is written into the run folder and no lock is taken: a run
+What the measures mean is said in `judge`. Nothing is written into the run folder and no lock is taken: a run
 that is still training can be examined.
 """
 

@@ -16,7 +16,7 @@ from rich.table import Table
 import logpi
 from logpi.errors import LogpiError
 from logpi.exact.kit import alone
-from logpi.run.table import plain
+from logpi.run.table import plain, printer
 
 SOURCE = Path(logpi.__file__).parent
 BUGS = SOURCE.parents[1] / "tests" / "exact" / "planted.toml"
@@ -90,7 +90,6 @@ def show(bugs: list[Bug], found: list[dict[str, str]]) -> None:
     table.add_column("checks", justify="right")
     for bug, checks in zip(bugs, found, strict=True):
         table.add_row(bug.file, "\n  ".join(map(plain, [bug.what, *checks])), str(len(checks) or "NOT CAUGHT"))
-    width = None if sys.stdout.isatty() else 100_000
-    console = Console(highlight=False, markup=False, emoji=False, width=width)
+    console = printer()
     console.print(table)
     console.print(f"\n{sum(map(bool, found))} of {len(bugs)} caught")

@@ -41,12 +41,7 @@ def plot(runs: Sequence[Path], out: Path, x: str = "steps", y: str = "return", e
     `runs`: run folders, or folders that hold runs. `each` draws every run by itself; one panel for each environment.
     `out` ends in .png or .svg.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as missing:
-        raise LogpiError('Plots need matplotlib: pip install "logpi[plot]".') from missing
-    if out.suffix not in (".png", ".svg"):
-        raise LogpiError(f"The picture {out} must end in .png or .svg.")
+    must_be_picture(out)
     if x not in ("steps", "seconds", "iteration"):
         raise LogpiError(f"The x-axis cannot be {x!r}: there is steps, seconds and iteration.")
     found = [read(run, x, y) for run in runs_of(runs)]
@@ -58,7 +53,7 @@ def plot(runs: Sequence[Path], out: Path, x: str = "steps", y: str = "return", e
     styles = {name: i for i, name in enumerate(dict.fromkeys(names))}
     columns = min(3, len(panels))
     lines = -(-len(panels) // columns)
-    figure = Figure(figsize=(7 if columns == 1 else 5 * columns, 4.2 * lines), layout="constrained")
+    figure = sheet(figsize=(7 if columns == 1 else 5 * columns, 4.2 * lines))
     grid = figure.subplots(lines, columns, squeeze=False)
     for axes, (env, groups) in zip(grid.flat, panels.items(), strict=False):
         for group in groups:
@@ -69,6 +64,24 @@ def plot(runs: Sequence[Path], out: Path, x: str = "steps", y: str = "return", e
         axes.set_visible(False)
     if any(len(runs) > 1 for groups in panels.values() for _, runs in groups):
         figure.supxlabel("line: mean over seeds; band: its 95 % bootstrap interval; thin: single runs", fontsize=7.5)
+    return keep(figure, out)
+
+
+def must_be_picture(out: Path) -> None:
+    if out.suffix not in (".png", ".svg"):
+        raise LogpiError(f"The picture {out} must end in .png or .svg.")
+
+
+def sheet(**given: Any) -> Any:
+    """An empty matplotlib figure, drawn without a display."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as missing:
+        raise LogpiError('Plots need matplotlib: pip install "logpi[plot]".') from missing
+    return Figure(layout="constrained", **given)
+
+
+def keep(figure: Any, out: Path) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=150)
     return out

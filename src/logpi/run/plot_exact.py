@@ -4,32 +4,21 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from logpi.errors import LogpiError
 from logpi.exact.bench import Row
-from logpi.run.plot import COLOURS
+from logpi.run.plot import COLOURS, keep, sheet
 
 FLOOR = 1e-3  # of the axis of bias: what is less is drawn hollow, at its edge
 
 
-def must_be_picture(out: Path) -> None:
-    if out.suffix not in (".png", ".svg"):
-        raise LogpiError(f"The picture {out} must end in .png or .svg.")
-
-
 def draw(rows: Sequence[Row], title: str, out: Path) -> Path:
     """One line for each estimator: the relative bias left (hollow: 0 to rounding), the variance of a batch right."""
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as missing:
-        raise LogpiError('Plots need matplotlib: pip install "logpi[plot]".') from missing
-    must_be_picture(out)
     factors = list(dict.fromkeys(row.factor for row in rows))
     at, place = {}, 0.0
     for i, row in enumerate(rows):
         place += 1.0 if i == 0 or row.factor == rows[i - 1].factor else 1.7
         at[i] = place
-    chart = Figure(figsize=(9, 1.3 + 0.21 * place), layout="constrained")
-    chart.get_layout_engine().set(wspace=0.06)  # type: ignore[union-attr, call-arg]
+    chart = sheet(figsize=(9, 1.3 + 0.21 * place))
+    chart.get_layout_engine().set(wspace=0.06)
     bias, spread = chart.subplots(1, 2, sharey=True)
     for i, row in enumerate(rows):
         colour = COLOURS[factors.index(row.factor) % len(COLOURS)]
@@ -58,6 +47,4 @@ def draw(rows: Sequence[Row], title: str, out: Path) -> Path:
         colour = COLOURS[factors.index(factor) % len(COLOURS)]
         bias.text(FLOOR * 1.2, at[first] - 0.8, words, va="center", fontsize=8, color=colour)
     chart.suptitle(title, x=0.01, ha="left", fontsize=11)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    chart.savefig(out, dpi=130)
-    return out
+    return keep(chart, out)

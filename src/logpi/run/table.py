@@ -11,6 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from logpi.errors import LogpiError
 from logpi.run.files import read_json
 from logpi.run.folder import rows, status_of
@@ -203,6 +205,12 @@ def _age(run: Path, status: dict[str, Any], now: float) -> float | None:
         return round(now - began.timestamp(), 1)
     except (ValueError, OverflowError, OSError):
         return None
+
+
+def printer(wrap: bool = True) -> Console:
+    """Where tables are printed, text as it stands: a terminal wraps within the columns, a pipe keeps each row in one line."""
+    width = None if wrap and sys.stdout.isatty() else 100_000
+    return Console(highlight=False, markup=False, emoji=False, width=width)
 
 
 def finite(x: Any) -> Any:

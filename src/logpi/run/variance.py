@@ -17,7 +17,7 @@ from logpi import critic as critics
 from logpi import envs, noise, psi
 from logpi.batch import Batch, Rows
 from logpi.errors import LogpiError
-from logpi.exact.estimators import Baseline, Choice, Credit, Estimator
+from logpi.exact.estimators import RETURNS, Baseline, Choice, Credit, Estimator
 from logpi.loop import credited, loop
 from logpi.now import row_scores
 from logpi.policy import Policy
@@ -38,7 +38,6 @@ UNBIASED: list[tuple[Credit, Baseline]] = [
     ("to_go", "value"),
     ("to_go", "leave_one_out"),
 ]  # V knows other episodes only
-RETURNS = ("total", "to_go", "q")  # credit that a baseline is subtracted from; the others hold one
 TOGETHER = 64  # episodes collected at once, or one batch where that is more
 STEP = 0.01  # KL of the ascent after which the ess is taken, along the reference
 FIT = critics.Fit(lr=3e-3, epochs=10, minibatches=64)
@@ -68,13 +67,10 @@ class Noise:
 
 
 def estimators(choices: list[tuple[Credit, Baseline]], **others: Any) -> dict[str, Estimator]:
-    """Pages by their names, 'to_go - value'. The total return holds gamma^t already, so it is never put before it."""
-    found = {}
-    for credit, baseline in choices:
-        given = others | ({"from_start": False} if credit == "total" else {})
-        name = credit if baseline == "none" else f"{credit} - {baseline}"
-        found[name] = Estimator(Choice(psi=credit, baseline=baseline, **given))
-    return found
+    """Pages by their names, 'to_go - value'."""
+    names = (credit if baseline == "none" else f"{credit} - {baseline}" for credit, baseline in choices)
+    pages = (Estimator(Choice(psi=credit, baseline=baseline, **others)) for credit, baseline in choices)
+    return dict(zip(names, pages, strict=True))
 
 
 def crossed(credits: tuple[Credit, ...], baselines: tuple[Baseline, ...]) -> list[tuple[Credit, Baseline]]:

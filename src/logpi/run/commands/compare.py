@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from logpi.errors import LogpiError
 from logpi.run.flags import parse
-from logpi.run.table import FRACTIONS, differences, figure, plain, results, runs_of
+from logpi.run.table import FRACTIONS, differences, figure, plain, printer, results, runs_of
 
 
 @dataclass
@@ -66,7 +65,7 @@ def show(title: str, letters: list[str], rows: list[tuple[str, list[str]]]) -> N
     table = Table(title, *letters, box=None, header_style="bold", pad_edge=False)
     for name, cells in rows:
         table.add_row(plain(name), *map(plain, cells))
-    Console(highlight=False, markup=False, emoji=False, width=100_000).print(table)
+    printer(wrap=False).print(table)
 
 
 def _value(x: Any) -> str:

@@ -1,13 +1,11 @@
-"""logpi doctor RUN: what the log says (`doctor`), and what the measures of a fresh batch mean (`examine`)."""
+"""logpi doctor RUN: what the log says (`doctor`), and what a fresh batch tells (measured in `examine`, judged in `judge`)."""
 
 import dataclasses
 import json as json_room
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from logpi.errors import LogpiError
@@ -16,7 +14,7 @@ from logpi.run.doctor import Finding
 from logpi.run.examine import Live
 from logpi.run.flags import parse
 from logpi.run.paths import constructor
-from logpi.run.table import plain
+from logpi.run.table import plain, printer
 
 # A cause before what follows from it: the first that is wrong is the one to mend.
 ORDER = (
@@ -82,6 +80,4 @@ def show(found: list[Finding]) -> None:
     for finding in found:
         cells = (finding.name, finding.state, finding.seen, finding.do)
         table.add_row(*map(plain, cells[: len(names)]))
-    # a terminal wraps within the columns, a pipe keeps every row in one line
-    width = None if sys.stdout.isatty() else 100_000
-    Console(highlight=False, markup=False, emoji=False, width=width).print(table)
+    printer().print(table)

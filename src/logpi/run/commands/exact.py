@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from logpi.errors import LogpiError, short
@@ -24,8 +23,9 @@ from logpi.methods import METHODS
 from logpi.page import Between, Count, NonNegative, page
 from logpi.run.flags import parse, peek, together
 from logpi.run.paths import is_path, load_object
-from logpi.run.plot_exact import draw, must_be_picture
-from logpi.run.table import finite
+from logpi.run.plot import must_be_picture
+from logpi.run.plot_exact import draw
+from logpi.run.table import finite, printer
 
 ZERO = 1e-10  # a relative bias up to here is rounding
 
@@ -125,9 +125,7 @@ def own(name: str) -> Any:
 
 
 def show(problem: Problem, rows: list[Row], asked: Exact) -> None:
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-    if not console.is_terminal:
-        console.width = 100_000
+    console = printer()
     many = f"{amount(count(problem.table))} trajectories of at most {problem.limit} steps"
     policy = f"a policy of {problem.jacobian.shape[-1]} parameters"
     policy += " (the actions are an older one's)" if problem.behaviour else ""

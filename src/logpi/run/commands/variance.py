@@ -4,30 +4,26 @@ import csv as csv_room
 import json as json_room
 import math
 import sys
-from dataclasses import asdict, astuple, dataclass, field, replace
+from dataclasses import asdict, astuple, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import Annotated, Any
 
-import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from logpi.average import Kind, weights
+from logpi.average import Kind
 from logpi.errors import LogpiError
 from logpi.exact.estimators import Baseline, Credit
-from logpi.methods import METHODS
-from logpi.page import Between, Count, Fraction, option, page
-from logpi.run import checkpoint, config
+from logpi.page import Between, Count, Fraction, page
 from logpi.run.evaluate import environment_of
-from logpi.run.files import read_json
 from logpi.run.flags import parse
 from logpi.run.load import load
-from logpi.run.pack import read_tensors, unpack
+from logpi.run.own_page import Own, own
 from logpi.run.paths import constructor
+from logpi.run.plot import must_be_picture
 from logpi.run.plot_variance import draw
-from logpi.run.setup import find_method
-from logpi.run.table import figure, finite, plain
+from logpi.run.table import figure, finite, plain, printer
 from logpi.run.variance import (
     UNBIASED,
     Measured,
@@ -40,9 +36,6 @@ from logpi.run.variance import (
     refusal,
     trained,
 )
-
-if TYPE_CHECKING:
-    pass
 
 COLUMNS = ("variance", "ratio", "snr", "cosine", "noise_scale", "ess")
 DEFAULTS: dict[str, Any] = {"gamma": 1.0, "lam": 0.95, "average": "per_episode"}
@@ -80,17 +73,6 @@ class Variance:
     json: bool = False  # one object for scripts
     csv: bool = False  # a line for each estimator, its intervals in columns of their own
     plot: Path | None = None  # a picture, .png or .svg
-
-
-@dataclass(frozen=True)
-class Own:
-    """What a run was trained with."""
-
-    name: str  # of its method
-    given: dict[str, Any] = field(default_factory=dict)  # gamma, lam and average, as far as it has them
-    page: Any = None
-    state: dict[str, Any] = field(default_factory=dict)  # the adaptive one
-    missing: str = ""  # why its gradient cannot be told
 
 
 def main(args: list[str]) -> None:
@@ -136,45 +118,14 @@ def must_be_of_use(given: Variance) -> None:
         raise LogpiError(f"--episodes {given.episodes} is too few for batches of {given.batch}: give {least} or more.")
     if given.json and given.csv:
         raise LogpiError("--json and --csv are two forms of one table: give one of them.")
-    if given.plot is not None and given.plot.suffix not in (".png", ".svg"):
-        raise LogpiError(f"The picture {given.plot} must end in .png or .svg.")
+    if given.plot is not None:
+        must_be_picture(given.plot)
     if given.run is None and given.env is None:
         raise LogpiError("logpi variance needs a policy: give a run folder, or --env ID --method M.")
     if given.run is not None and given.after is not None:
         raise LogpiError(f"--after trains a policy, and {given.run} has one: leave --after away, or the run.")
     if given.run is None and given.network is not None:
         raise LogpiError("--network belongs to a run: give its folder, or leave --network away.")
-
-
-def own(run: Path, method: str | None) -> Own:
-    """The page of a run's newest checkpoint, as its config.toml has it; the user's own is loaded where `method` names it."""
-    folder, _ = checkpoint.choose(run)
-    asked = config.read(folder / "config.toml")
-    name = str(asked["method"]["name"])
-    if name in METHODS and method is not None:
-        raise LogpiError(f"--method {method} trains a policy, and {run} has one: leave --method away, or the run.")
-    config.must_be(asked, method or name, folder / "config.toml")
-    if name not in METHODS and method is None:
-        told: dict[str, Any] = {k: asked["method"][k] for k in ("gamma", "lam") if k in asked["method"]}
-        return Own(name, told, missing=f"it is yours, and is loaded with --method {name}")
-    page = config.fill(find_method(method or name), asked["method"], str(folder))
-    told = {k: getattr(page, k) for k in ("gamma", "lam") if hasattr(page, k)} | averaging(page)
-    state = unpack(read_json(folder / "trainer.json"), read_tensors(folder / "trainer.safetensors"))["state"]
-    needs = {
-        "it needs a reference policy": option(page, "reference"),
-        "it needs its Q critic": page.critic == "q",
-        "it compares groups from one start": page.rows == "groups",
-    }
-    return Own(name, told, page, state, next((why for why, needed in needs.items() if needed), ""))
-
-
-def averaging(page: Any) -> dict[str, Any]:
-    """{'average': the kind that a page's is}, or nothing where it is none of them (one with a budget, or the user's)."""
-    mask = torch.tensor([[True, True, True], [True, False, False]])
-    said = page.average(mask).double()
-    kinds = [k for k in get_args(Kind) if k != "per_budget"]
-    same = [k for k in kinds if torch.allclose(said, weights(k, mask).double())]
-    return {"average": same[0]} if same else {}
 
 
 def subject(given: Variance) -> tuple[Any, str, Any]:
@@ -205,9 +156,7 @@ def show(lines: list[Noise], about: dict[str, Any], found: Own) -> None:
         if x.own_scale:
             cells[1] = cells[-1] = "-"
         table.add_row(plain(x.estimator) + " *" * x.own_scale, *cells)
-    # a terminal wraps within the columns, a pipe keeps every row in one line
-    width = None if sys.stdout.isatty() else 100_000
-    console = Console(highlight=False, markup=False, emoji=False, width=width)
+    console = printer()
     console.print(plain(f"{about['policy']}: {about['episodes']:,} episodes, mean return {figure(about['return'])}"))
     console.print(f"gamma {about['gamma']:g}, lam {about['lam']:g}, average {about['average']}")
     console.print()
