@@ -151,15 +151,19 @@ class Rows:
     def __len__(self) -> int:
         return len(self.batch)
 
-    def shuffled(self, minibatches: int) -> Iterator[Batch]:
-        """Every row once, in `minibatches` parts of equal size (to one row); one part is the batch as it stands."""
+    def order(self, minibatches: int) -> tuple[Tensor, list[int]]:
+        """(every row's number once, shuffled; the sizes of `minibatches` equal parts, to one row). One part is not shuffled."""
         if minibatches == 1 or len(self) < 2:
-            yield self.batch
-            return
-        order = torch.randperm(len(self), generator=self.generator).to(self.batch.mask.device)
-        mixed, at = self.batch[order], 0
-        for size in (len(x) for x in order.tensor_split(min(minibatches, len(self)))):
-            yield mixed[at : at + size]
+            return torch.arange(len(self)), [len(self)]
+        order = torch.randperm(len(self), generator=self.generator)
+        return order, [len(x) for x in order.tensor_split(min(minibatches, len(self)))]
+
+    def shuffled(self, minibatches: int) -> Iterator[Batch]:
+        """The batch in that order and those parts."""
+        order, sizes = self.order(minibatches)
+        mixed, at = self.batch if len(sizes) == 1 else self.batch[order.to(self.batch.mask.device)], 0
+        for size in sizes:
+            yield mixed if len(sizes) == 1 else mixed[at : at + size]
             at += size
 
     def parts(self, mini: Batch, weight: Tensor) -> Iterator[tuple[Batch, Tensor]]:

@@ -8,7 +8,7 @@ region a natural step trusted.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from gymnasium import spaces
@@ -127,16 +127,38 @@ class Fit:
     minibatches: int
 
 
-def fit(critic: nn.Module, policy: Policy, rows: Rows, optimizer: torch.optim.Optimizer, how: Fit) -> dict[str, Tensor]:
-    """Regress the critic on the targets: -mean (V - target)^2, raised over epochs of minibatches."""
+class Agreement:
+    """-mean (V - target)^2 of a minibatch: what a separate fit ascends, on detached features."""
 
-    def agreement(mini: Batch) -> Iterator[Tensor]:
-        for part, weight in rows.parts(mini, average.weights("per_action", mini.mask)):
-            features = policy.trunk(part.ours(part.obs)).detach()
-            value = part.back(critic(features, part.ours(part.action)))
-            assert part.target is not None
-            yield -average.total(objective.value_error(value, part.target), weight, part.mask)
+    moves = "critic"
 
+    def __init__(self, critic: nn.Module, policy: Policy, rows: Rows, fused: Any = None) -> None:
+        self.critic, self.policy, self.rows, self.fused = critic, policy, rows, fused
+
+    def __call__(self, mini: Batch) -> Iterator[Tensor]:
+        for part, weight in self.rows.parts(mini, self.average(mini.mask)):
+            features = self.policy.trunk(part.ours(part.obs)).detach()
+            said = Value(part.back(self.critic(features, part.ours(part.action))))
+            yield average.total(self.gain(said, part), weight, part.mask)
+
+    def gain(self, now: Any, part: Any) -> Tensor:
+        return -objective.value_error(now.value, part.target)
+
+    def average(self, mask: Tensor) -> Tensor:
+        return average.weights("per_action", mask)
+
+
+class Value(NamedTuple):
+    """What a critic says now, [..., T]."""
+
+    value: Tensor
+
+
+def fit(
+    critic: nn.Module, policy: Policy, rows: Rows, optimizer: torch.optim.Optimizer, how: Fit, fused: Any = None
+) -> dict[str, Tensor]:
+    """Regress the critic on the targets over epochs of minibatches."""
+    agreement = Agreement(critic, policy, rows, fused)
     return {"value_loss": -ascend(agreement, rows, optimizer, how.epochs, how.minibatches)["surrogate"]}
 
 

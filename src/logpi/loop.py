@@ -16,6 +16,7 @@ from logpi import critic as critics
 from logpi.batch import Batch, Rows
 from logpi.device import widest
 from logpi.errors import LogpiError
+from logpi.fast import switch
 from logpi.now import Divergence, Now, Surrogate, reference_log_prob, row_scores
 from logpi.page import option
 from logpi.policy import Policy
@@ -43,6 +44,7 @@ class Parts:
     generator: torch.Generator  # shuffles minibatches
     state: dict[str, Any]
     micro: int | None = None  # rows through the networks at once; None: all
+    fused: Any = None  # the fast twins (fast/), None: none
     measure_gradient: int = 0  # iterations between measurements of the gradient's noise; 0: none
     config: dict[str, dict[str, Any]] = field(default_factory=dict)  # the page's fields and the settings, by section
 
@@ -79,7 +81,8 @@ def loop(parts: Parts) -> Iterator[Record]:
         began = perf_counter()
         batch = parts.collect(parts.policy, parts.critic)
         state["steps"] += int(batch.mask.sum())
-        batch, info = update(parts, batch)
+        with switch.using(parts.fused.twins if parts.fused else {}):
+            batch, info = update(parts, batch)
         parts.collect.settle(parts.policy)
         state["iteration"] += 1
         state["progress"] = min(1.0, state["steps"] / state["horizon"])
@@ -96,13 +99,13 @@ def update(parts: Parts, batch: Batch) -> tuple[Batch, dict[str, Any]]:
         batch = batch.with_(log_ref=reference_log_prob(parts.reference, policy, batch))
     batch = credited(method, batch, state)
     rows = Rows(batch, parts.generator, method.rows != "segments", state.get("micro", parts.micro))
-    surrogate, kl = Surrogate(method, policy, parts.critic, rows, state), Divergence(policy, rows)
+    surrogate, kl = Surrogate(method, policy, parts.critic, rows, state, parts.fused), Divergence(policy, rows)
     with watched(parts, batch, rows):
         anneal(parts)
         noisy = gradient_noise(parts, batch, rows)
         info = dict(method.step(surrogate, kl, rows, parts.optimizer) or {})
         if parts.critic is not None and parts.critic_optimizer is not None:
-            info |= critics.fit(parts.critic, policy, rows, parts.critic_optimizer, critics.plan(method))
+            info |= critics.fit(parts.critic, policy, rows, parts.critic_optimizer, critics.plan(method), parts.fused)
     info = read_once(info | noisy | rows.in_memory(rows.batch, lambda b: measure(parts, rows, surrogate, bool(noisy))))
     check_first_ratio(info.get("first_ratio_error", 0.0), batch)
     if rows.halvings:
@@ -147,6 +150,9 @@ def measure(parts: Parts, rows: Rows, surrogate: Surrogate, ess: bool = False) -
     """
     both = option(parts.method, "clip") or 0.2
     low, high = (option(parts.method, f"clip_{side}") or both for side in ("low", "high"))
+    fused = parts.fused.measure(rows, low, high) if parts.fused and not ess else None
+    if fused is not None:
+        return fused | ({} if surrogate.first_ratio is None else {"first_ratio_error": surrogate.first_ratio})
     found: dict[str, list[Tensor]] = {"kl": [], "clip_fraction": [], "entropy": []}
     log_rho: list[Tensor] = []
     for part, weight in rows.parts(rows.batch, average.weights("per_action", rows.batch.mask)):
@@ -180,5 +186,7 @@ def check_first_ratio(error: float, batch: Batch) -> None:
 def read_once(info: dict[str, Any]) -> dict[str, Any]:
     """Scalar tensors as floats, fetched from the device in one go."""
     scalars = {k: v for k, v in info.items() if isinstance(v, Tensor) and v.numel() == 1}
+    if not scalars:
+        return info
     values = torch.stack([v.detach().to(widest(v.device)).reshape(()) for v in scalars.values()]).tolist()
     return info | dict(zip(scalars, values, strict=True))

@@ -64,26 +64,42 @@ class Surrogate:
     sum(weights * (objective - value_coef * critic's error)); the last term on pages with a `value_coef`.
     """
 
+    moves = "policy"
+
     def __init__(
-        self, method: Any, policy: Policy, critic: nn.Module | None, rows: Rows, state: dict[str, Any]
+        self,
+        method: Any,
+        policy: Policy,
+        critic: nn.Module | None,
+        rows: Rows,
+        state: dict[str, Any],
+        fused: Any = None,
     ) -> None:
         self.method, self.policy, self.critic, self.rows, self.state = method, policy, critic, rows, state
+        self.fused = fused  # what may do the ascent instead (fast/)
         self.value_coef = joint_coef(method) if critic is not None else None
         self.first_ratio: Tensor | None = None  # max |rho - 1| before the first step
 
     def __call__(self, mini: Batch) -> Iterator[Tensor]:
-        for part, weight in self.rows.parts(mini, self.method.average(mini.mask)):
+        for part, weight in self.rows.parts(mini, self.average(mini.mask)):
             now = Now(self.policy, self.critic, part)
-            gain = self.method.objective(now, part, self.state)
+            gain = self.gain(now, part)
             if self.first_ratio is None:
                 gap = (now.log_pi.detach() - part.log_pi).expm1().abs()
                 self.first_ratio = torch.where(part.mask, gap, 0.0).amax()
-            if self.value_coef is not None:
-                clip = option(self.method, "value_clip")
-                assert part.target is not None
-                old = part.value if part.q is None else part.q
-                gain = gain - self.value_coef * objective.value_error(now.value, part.target, old, clip)
             yield average.total(gain, weight, part.mask)
+
+    def gain(self, now: Any, part: Any) -> Tensor:
+        """What each action adds, before its weight."""
+        gain = self.method.objective(now, part, self.state)
+        if self.value_coef is None:
+            return gain
+        old = part.value if part.q is None else part.q
+        clip = option(self.method, "value_clip")
+        return gain - self.value_coef * objective.value_error(now.value, part.target, old, clip)
+
+    def average(self, mask: Tensor) -> Tensor:
+        return self.method.average(mask)
 
 
 def joint_coef(method: Any) -> float | None:

@@ -13,10 +13,14 @@ of its own that stands visibly on the page.
 import torch
 from torch import Tensor
 
+from logpi.fast import switch
+
 
 def backward(x: Tensor, decay: Tensor) -> Tensor:
     """y_t = x_t + decay_t y_{t+1}: the one recursion of this file."""
     x = x.to(decay.dtype)
+    if (fast := switch.twin("recursion", x, decay)) is not None:
+        return fast(x, decay)
     y, out = torch.zeros_like(x[..., 0]), []
     for x_t, decay_t in zip(reversed(x.unbind(-1)), reversed(decay.unbind(-1)), strict=True):
         y = torch.addcmul(x_t, decay_t, y)

@@ -1,5 +1,7 @@
 """Independent Betas over a bounded Box (Chou et al. 2017). Parameters: alphas and betas, [..., 2d]."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
@@ -29,7 +31,10 @@ class Beta(nn.Module):
     def forward(self, outputs: Tensor) -> Tensor:
         return 1 + softplus(outputs)
 
-    def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def noise(self, shape: Sequence[int], like: Tensor, generator: torch.Generator | None = None) -> None:
+        """None: what has to be drawn depends on the parameters."""
+
+    def sample(self, params: Tensor, generator: torch.Generator | None = None, noise: None = None) -> Tensor:
         """x = g / (g + h) of two Gammas, kept off the border where the density of a float is not finite."""
         gammas = torch._standard_gamma(params, generator=generator)
         g, h = gammas.chunk(2, -1)

@@ -1,5 +1,7 @@
 """pi(a|s) over finitely many actions. Parameters: logits [..., A]."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -19,9 +21,13 @@ class Categorical(nn.Module):
     def forward(self, outputs: Tensor) -> Tensor:
         return outputs
 
-    def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def noise(self, shape: Sequence[int], like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """When each action would arrive, were all equally likely: [*shape, A], exponential."""
+        return like.new_empty((*shape, self.outputs)).exponential_(generator=generator)
+
+    def sample(self, params: Tensor, generator: torch.Generator | None = None, noise: Tensor | None = None) -> Tensor:
         """argmax(logits + Gumbel noise) is distributed as the softmax: no normalising, no host sync."""
-        race = torch.empty_like(params).exponential_(generator=generator)
+        race = self.noise(params.shape[:-1], params, generator) if noise is None else noise
         return (params - race.log()).argmax(-1)
 
     def mode(self, params: Tensor) -> Tensor:

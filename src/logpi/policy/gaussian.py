@@ -4,6 +4,7 @@ The log-std does not depend on the state; it is a log, so it cannot turn negativ
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -43,9 +44,12 @@ class Gaussian(nn.Module):
     def forward(self, outputs: Tensor) -> Tensor:
         return torch.cat([outputs, self.log_std.expand_as(outputs)], -1)
 
-    def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def noise(self, shape: Sequence[int], like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return like.new_empty((*shape, self.outputs)).normal_(generator=generator)
+
+    def sample(self, params: Tensor, generator: torch.Generator | None = None, noise: Tensor | None = None) -> Tensor:
         mean, log_std = params.chunk(2, -1)
-        return mean + log_std.exp() * torch.empty_like(mean).normal_(generator=generator)
+        return mean + log_std.exp() * (self.noise(mean.shape[:-1], mean, generator) if noise is None else noise)
 
     def mode(self, params: Tensor) -> Tensor:
         return params.chunk(2, -1)[0]

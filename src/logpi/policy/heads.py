@@ -4,6 +4,7 @@ A head turns a network's outputs into *parameters* [..., P], one tensor, stored 
 everything else is a function of that tensor. `params` first, actions as drawn (raw), [...] comes back.
 """
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -27,7 +28,13 @@ class Head(Protocol):
         """Network outputs [..., outputs] -> parameters [..., P]."""
         ...
 
-    def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor: ...
+    def noise(self, shape: Sequence[int], like: Tensor, generator: torch.Generator | None = None) -> Tensor | None:
+        """What `sample` needs of chance for `shape` actions, drawn ahead; None where that depends on the parameters."""
+        ...
+
+    def sample(self, params: Tensor, generator: torch.Generator | None = None, noise: Any = None) -> Tensor:
+        """An action, from `noise` where it was drawn ahead."""
+        ...
 
     def mode(self, params: Tensor) -> Tensor:
         """The deterministic action."""

@@ -1,6 +1,7 @@
 """Environments and a policy -> Batch: segments of T steps, or whole episodes, or groups of them from one start."""
 
 from collections import deque
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import torch
@@ -8,12 +9,14 @@ from torch import Tensor, nn
 
 from logpi import psi
 from logpi.batch import Batch
+from logpi.critic import seen
 from logpi.device import widest
 from logpi.envs import Environments, Step
 from logpi.errors import EnvironmentFailed, LogpiError
 from logpi.finite import CURES, NotFinite, kind
 from logpi.policy import Policy
 
+AHEAD = 64  # steps for which chance is drawn at once, where the length of a rollout is not known
 LONGEST = 100_000  # steps after which an episode that does not end is given up
 
 
@@ -33,6 +36,14 @@ class Steps(NamedTuple):
 
 def never_ends(steps: int) -> str:
     return f"An episode has not ended after {steps} steps: wrap the environment in gymnasium.wrappers.TimeLimit."
+
+
+def first_episodes(x: Steps) -> Steps:
+    """Of every row the episode that it began: `mask` ends with it, and the rows with the longest."""
+    ended = (x.terminated | x.truncated).long()
+    mask = ended.cumsum(1) - ended == 0
+    longest = int(mask.sum(1).amax())
+    return Steps(*(part[:, :longest] for part in x._replace(mask=mask, broken=x.broken & mask)))
 
 
 def without_broken(x: Steps) -> Steps:
@@ -59,7 +70,9 @@ class Control:
         length: int = 0,
         group: int = 1,
         gamma: float = 1.0,
+        fused: Any = None,
     ) -> None:
+        self.fused = fused  # what may act and judge instead (fast/)
         self.envs, self.rows, self.generator = envs, rows, generator
         self.length, self.group, self.gamma = length, group, gamma
         self.version, self.finished, self.broken = 0, 0, 0  # iterations; episodes that ended; that broke
@@ -80,8 +93,7 @@ class Control:
             self.obs = self.envs.reset(None if starts is None else [s for s in starts for _ in range(self.group)])
             self.steps_before.zero_(), self.return_before.zero_(), self.discounted.zero_()
         with torch.inference_mode():
-            each = self._roll(policy)
-        steps = Steps(*(torch.stack(x, 1) for x in zip(*each, strict=True)))
+            steps = self._roll(policy)
         if bool(steps.broken.any()):
             self.broken += int(steps.broken.sum())
             steps = steps if self.rows == "segments" else without_broken(steps)
@@ -89,37 +101,64 @@ class Control:
         self.version += 1
         return batch if self.rows != "groups" else batch.map(lambda x: x.unflatten(0, (-1, self.group)))
 
-    def _roll(self, policy: Policy) -> list[Steps]:
-        """Act until the segment is full, or until every environment has finished the episode it began."""
+    def _roll(self, policy: Policy) -> Steps:
+        """Act until the segment is full, or until every environment has finished the episode it began; [n, T, ...]."""
         like, whole = next(policy.parameters()), self.rows != "segments"
-        obs, ours, steps = self.obs.to(like), None, list[Steps]()
-        while len(steps) < self.length or whole:
-            params = policy(policy.normalise(obs))
-            action = policy.head.sample(params, self.generator)
-            step = self._step(policy.head.to_env(action), steps, obs, params)
-            ours = torch.ones_like(step.terminated) if ours is None else ours
-            mask = ours if whole or step.mask is None else step.mask
-            broken = torch.zeros_like(ours) if step.broken is None else step.broken & ours
-            ends = step.terminated, step.truncated
-            steps.append(Steps(obs, action, params, step.reward, *ends, mask, step.final, broken))
-            obs = step.obs.to(like)
+        self.obs, parts, taken = self.obs.to(like), list[Steps](), 0
+        going: Tensor | None = None  # whole episodes: not ended yet, [n]
+        while not parts or (going is not None and bool(going.any())):
+            if taken >= LONGEST:
+                raise LogpiError(never_ends(LONGEST))
+            noise = policy.head.noise((self.length or AHEAD, self.envs.n), like, self.generator)
+            parts.append(self._fused(policy, noise, going) or self._act(policy, noise, going, taken))
+            taken += parts[-1].reward.shape[1]
             if whole:
-                ours = ours & ~(step.terminated | step.truncated)
-                if not ours.any():
-                    break
-                if len(steps) == LONGEST:
-                    raise LogpiError(never_ends(LONGEST))
-        self.obs = obs.contiguous()  # as a checkpoint restores it: matrix products round by layout
-        return steps
+                on = ~(parts[-1].terminated | parts[-1].truncated).any(1)
+                going = on if going is None else going & on
+        steps = parts[0] if len(parts) == 1 else Steps(*(torch.cat(x, 1) for x in zip(*parts, strict=True)))
+        return first_episodes(steps) if whole else steps
 
-    def _step(self, action: Tensor, before: list[Steps], obs: Tensor, params: Tensor) -> Step:
+    def _act(self, policy: Policy, noise: Tensor | None, going: Tensor | None, before: int) -> Steps:
+        """As many steps as there is noise for, or fewer where whole episodes have all ended; `before` came earlier."""
+        steps, obs, whole = list[Steps](), self.obs, self.rows != "segments"
+        for now in noise if noise is not None else repeat(None, self.length or AHEAD):
+            params = policy(policy.normalise(obs))
+            action = policy.head.sample(params, self.generator, now)
+            step = self._step(policy.head.to_env(action), steps, obs, params, before)
+            ones = torch.ones_like(step.terminated)
+            mask = ones if step.mask is None else step.mask
+            broken = ~ones if step.broken is None else step.broken
+            steps.append(
+                Steps(obs, action, params, step.reward, step.terminated, step.truncated, mask, step.final, broken)
+            )
+            obs = step.obs.to(self.obs)
+            if whole:
+                on = ~(step.terminated | step.truncated)
+                going = on if going is None else going & on
+                if not going.any():
+                    break
+        self.obs = obs.contiguous()  # as a checkpoint restores it: matrix products round by layout
+        return Steps(*(torch.stack(x, 1) for x in zip(*steps, strict=True)))
+
+    def _fused(self, policy: Policy, noise: Tensor | None, going: Tensor | None) -> Steps | None:
+        """The same by a fast twin, where there is one for these environments."""
+        if self.fused is None or noise is None:
+            return None
+        whole = self.rows != "segments"
+        found = self.fused.roll(self.envs, policy, self.obs, noise, whole, going)
+        if found is None:
+            return None
+        self.obs, steps = found
+        return Steps(**steps)
+
+    def _step(self, action: Tensor, seen: list[Steps], obs: Tensor, params: Tensor, before: int) -> Step:
         """One step of the environments; where one fails on a NaN of ours, the NaN is what is told."""
         try:
             return self.envs.step(action)
         except EnvironmentFailed as failed:
             n = failed.number
-            for t, (seen, said) in enumerate([*((x.obs, x.params) for x in before), (obs, params)]):
-                for what, x in (("obs", seen[n]), ("distribution parameter", said[n])):
+            for t, (saw, said) in enumerate([*((x.obs, x.params) for x in seen), (obs, params)], before):
+                for what, x in (("obs", saw[n]), ("distribution parameter", said[n])):
                     if not bool(x.isfinite().all()):
                         where = {"environment": n, "step": t, "iteration": self.version + 1}
                         raise NotFinite(what, kind(x), CURES[what], where) from failed
@@ -148,15 +187,26 @@ class Control:
 
     def _look(self, policy: Policy, critic: Any, b: Batch, final: Tensor) -> Batch:
         """What the critic says of every observation, and of what followed it *before any reset*."""
-        here = critic.evaluate(policy, b.obs, b.action, self.generator)
         cut = b.ended.clone()
         cut[:, -1] = False
-        there = critic.evaluate(policy, torch.cat([final[:, -1], final[cut]]), None, self.generator)
+        ends = torch.cat([final[:, -1], final[cut]])
+        here, there = self._judge(policy, critic, b, ends)
         after = {}
         for name, x in here.items():
             after[f"{name}_next"] = torch.cat([x[:, 1:], there[name][: len(b), None]], 1)
             after[f"{name}_next"][cut] = there[name][len(b) :]
         return b.with_(**here, **after)
+
+    def _judge(self, policy: Policy, critic: Any, b: Batch, ends: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """What is said of the batch's observations, and of those at the ends."""
+        every = torch.cat([b.obs.flatten(0, 1), ends])
+        value = self.fused and self.fused.value(every)
+        if value is None:
+            here = critic.evaluate(policy, b.obs, b.action, self.generator)
+            return here, critic.evaluate(policy, ends, None, self.generator)
+        value = seen(every, value)
+        count = len(value) - len(ends)
+        return {"value": value[:count].view(b.reward.shape)}, {"value": value[count:]}
 
     def _discounted_returns(self, reward: Tensor, ended: Tensor, mask: Tensor) -> Tensor:
         """R_t = r_t + gamma R_{t-1} within each episode, across rollouts: what the return normaliser has yet to see."""

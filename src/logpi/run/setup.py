@@ -45,6 +45,7 @@ class Settings:
     micro: Count = 4096  # steps (or whole episodes) through the networks at once: memory only
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"  # where tensors live
     dtype: Literal["float32", "float64"] = "float32"  # of parameters and data
+    fast: Literal["auto", "off"] = "auto"  # fused twins of what they cover; needs logpi[fast]
     threads: Count = 1  # of torch; more is slower for small networks
     measure_gradient: Annotated[int, Between(0)] = 0  # iterations between measurements of the gradient's noise; 0: none
 
@@ -142,23 +143,36 @@ def assemble(method: Any, settings: Settings, env: Any = None, network: Any = No
     sampler = torch.Generator(device).manual_seed(seeds[1])
     length, gamma = option(method, "length"), option(method, "gamma")
     optimizer, critic_optimizer = optimizers(method, settings.optimizer, policy, critic)
+    fused = twins(policy, critic, joint_coef(method) is not None, settings)
     return Parts(
         method=method,
         policy=policy,
         critic=critic,
         reference=reference_policy(method, settings, policy, network),
-        collect=Control(made, method.rows, sampler, seeds[2], length, group, gamma),
+        collect=Control(made, method.rows, sampler, seeds[2], length, group, gamma, fused),
         optimizer=optimizer,
         critic_optimizer=critic_optimizer,
         generator=torch.Generator().manual_seed(seeds[3]),
         state={"iteration": 0, "steps": 0, "horizon": settings.steps, "progress": 0.0},
         micro=settings.micro,
+        fused=fused,
         measure_gradient=settings.measure_gradient,
         config={
             "method": {"name": name or name_of(method)} | dataclasses.asdict(method),
             "run": dataclasses.asdict(settings),
         },
     )
+
+
+def twins(policy: Policy, critic: Any, joint: bool, settings: Settings) -> Any:
+    """The fast twins, or None: where they are off, or nothing of them can run here."""
+    if settings.fast == "off" or settings.dtype != "float32" or pick(settings.device) != "cpu":
+        return None
+    try:
+        from logpi.fast.fused import Fused  # an extra
+    except ImportError:
+        return None
+    return Fused(policy, critic, joint)
 
 
 def must_be_several(units: int, rows: str, measure_gradient: int) -> None:

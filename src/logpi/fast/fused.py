@@ -1,0 +1,118 @@
+"""The fast twins of one run: rollouts, values, an ascent and its measurements, in fused kernels.
+
+Each covers what it can prove that it covers: a plain stack of layers, a known head, Adam, an objective that is elementwise
+in our actions and whose gradient of the first minibatch is the plain path's. Everything else stays on the plain path, and
+the reason is told once.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from logpi.batch import Batch, Rows
+from logpi.fast import acting, survey
+from logpi.fast.ascent import Ascent
+from logpi.fast.machine import Columns, Machine
+from logpi.fast.program import NotCovered, Program, Reads, written
+from logpi.policy import Policy
+
+
+class Fused:
+    """The twins of one policy and its critic, `joint` where they are fitted together.
+
+    `reasons` says what is left to the plain path; the caller tells and empties it.
+    """
+
+    def __init__(self, policy: Policy, critic: nn.Module | None, joint: bool) -> None:
+        self.twins: dict[str, Any] = survey.TWINS  # of functions that do not ask this object
+        self.reasons: list[str] = []
+        self.told: set[str] = set()
+        self.agreed: set[tuple[str, bytes]] = set()  # programs whose first gradient was the plain one
+        self.programs: dict[str, tuple[Program, Reads]] = {}
+        self.columns: tuple[Batch, Columns] | None = None  # of the newest batch
+        self.main = self._cover(lambda: Machine(policy, critic if joint else None))
+        self.fit = self._cover(lambda: Machine(None, critic, self.main)) if critic is not None and not joint else None
+        self.critic = self.main if joint else self.fit
+
+    def _cover(self, make: Callable[[], Any]) -> Any:
+        """What it makes, or None and the reason."""
+        try:
+            return make()
+        except NotCovered as why:
+            if str(why) not in self.told:
+                self.told.add(str(why))
+                self.reasons.append(str(why))
+            return None
+
+    def roll(
+        self, envs: Any, policy: Policy, obs: Tensor, noise: Tensor, whole: bool, going: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor]] | None:
+        """(the next observations, what happened in len(noise) steps [n, T, *]); None where it is not covered."""
+        if self.main is None or not acting.native(envs):
+            return None
+        return acting.cartpole(self.main, envs, policy, noise, whole, going)
+
+    def value(self, obs: Tensor) -> Tensor | None:
+        """V of normalised observations [..., D], as the critic is now."""
+        return None if self.critic is None else survey.value(self.critic, obs)
+
+    def ascend(
+        self,
+        surrogate: Any,
+        rows: Rows,
+        optimizer: torch.optim.Optimizer,
+        epochs: int,
+        minibatches: int,
+        max_grad_norm: float | None,
+        target_kl: float | None,
+    ) -> dict[str, float] | None:
+        """`step.gradient.ascend`, or None where it is not covered."""
+        machine = self.main if surrogate.moves == "policy" else self.fit
+        if machine is None:
+            return None
+        ascent = self._cover(lambda: self._ascent(machine, surrogate, rows, optimizer, max_grad_norm))
+        if ascent is None:
+            return None
+        if (key := ascent.key) not in self.agreed:
+            if self._cover(lambda: ascent.agrees(minibatches)) is None:  # and it is not tried again
+                self.main, self.fit = (None, self.fit) if machine is self.main else (self.main, None)
+                return None
+            self.agreed.add(key)
+        if target_kl is None:
+            ascent.run(0, epochs, minibatches)
+            return ascent.info()
+        for epoch in range(epochs):
+            ascent.run(epoch, 1, minibatches)
+            if survey.report(machine, self._columns(rows.batch, ()), 0.0, 0.0)["kl"] > target_kl:
+                break
+        return ascent.info()
+
+    def _ascent(
+        self, machine: Machine, surrogate: Any, rows: Rows, optimizer: torch.optim.Optimizer, longest: float | None
+    ) -> Ascent:
+        program, reads = self.programs.get(surrogate.moves, (None, None))
+        state = getattr(surrogate, "state", {})
+        if program is None or reads is None or not reads.still(state):
+            asking = copy.copy(surrogate)
+            asking.state = reads = Reads(state)
+            program = written(asking.gain, rows.batch)
+            self.programs[surrogate.moves] = program, reads
+        return Ascent(machine, program, self._columns(rows.batch, program.data), surrogate, rows, optimizer, longest)
+
+    def _columns(self, b: Batch, fields: tuple[str, ...]) -> Columns:
+        """The batch as the kernels take it, with these fields; made once."""
+        if self.columns is None or self.columns[0] is not b or not {*fields} <= {*self.columns[1].fields}:
+            measured = tuple(x for x in ("value", "target") if getattr(b, x) is not None)
+            machine = self.main or self.fit
+            assert machine is not None
+            self.columns = b, Columns(machine, b, tuple(dict.fromkeys(("log_pi", *measured, *fields))))
+        return self.columns[1]
+
+    def measure(self, rows: Rows, low: float, high: float) -> dict[str, float] | None:
+        """`loop.measure` of all rows: KL, clip fraction, entropy, and the critic's explained variance."""
+        if self.main is None or rows.batch.q is not None:
+            return None
+        return survey.report(self.main, self._columns(rows.batch, ()), low, high)

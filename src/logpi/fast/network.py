@@ -1,0 +1,181 @@
+"""Forward and backward pass of a multilayer perceptron over a block of rows, in float32, without an allocation.
+
+All numbers of a machine lie in one array of floats, `x`, and where they lie in one array of integers. A network is a table
+in it, COLUMNS integers a layer. Parameters stand in torch's layout; rows of everything else are padded to PAD floats, and
+what a pad holds is finite and never read back.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from logpi.fast.tile import OPTIONS, PAD, at, copy, product
+
+# columns of the table: widths, then places of parameters, transposed weights, padded biases, activations, their
+# gradients, and the gradients of the parameters
+IN, OUT, W, B, WT, BIAS, H, D, G, DB, GRAD, LD_IN, LD_OUT, KIND, TURNED = range(15)
+COLUMNS = 15
+LINEAR, TANH, RELU = range(3)
+NARROW = 4  # outputs up to which a layer is a few dot products
+
+f32 = np.float32
+# tanh x = x p(x^2) / q(x^2) for |x| < LIMIT: the rational minimax of Eigen's MathFunctionsImpl.h, error 3e-7
+LIMIT, ONE, ZERO = f32(7.90531110763549805), f32(1), f32(0)
+P0, P1, P2, P3, P4, P5, P6 = (
+    f32(x)
+    for x in (
+        *(-2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08),
+        *(1.48572235717979e-05, 6.37261928875436e-04, 4.89352455891786e-03),
+    )
+)
+Q0, Q1, Q2, Q3 = (f32(x) for x in (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03))
+
+
+def pad(n: int) -> int:
+    return -(-n // PAD) * PAD
+
+
+@njit(**OPTIONS)
+def tanh(x: Any) -> Any:
+    x = LIMIT if x > LIMIT else x  # a NaN stays one
+    x = -LIMIT if x < -LIMIT else x
+    s = x * x
+    p = ((((((P0 * s + P1) * s + P2) * s + P3) * s + P4) * s + P5) * s + P6) * x
+    return p / (((Q0 * s + Q1) * s + Q2) * s + Q3)
+
+
+@njit(**OPTIONS)
+def load(net: Any, depth: int, x: Any) -> None:
+    """Transposed weights and padded biases, from the parameters."""
+    for l in range(depth):
+        t = at(net, l * COLUMNS)
+        n_in, n_out, w, to, ld = t[IN], t[OUT], at(x, t[W]), at(x, t[WT]), t[LD_OUT]
+        for k in range(n_in):
+            for j in range(n_out):
+                to[k * ld + j] = w[j * n_in + k]
+        copy(at(x, t[BIAS]), at(x, t[B]), n_out)
+
+
+@njit(**OPTIONS | {"fastmath": {"contract", "reassoc", "nsz"}})
+def narrow(x: Any, ld_in: int, w: Any, n_in: int, y: Any, ld: int, n_out: int, n: int) -> None:
+    """y = x w' for a few outputs."""
+    for r in range(n):
+        for j in range(n_out):
+            total = ZERO
+            for k in range(n_in):
+                total += x[r * ld_in + k] * w[j * n_in + k]
+            y[r * ld + j] = total
+
+
+@njit(**OPTIONS)
+def activate(y: Any, bias: Any, ld: int, n: int, kind: int) -> None:
+    """y <- f(y + bias), rows of ld."""
+    for r in range(n):
+        row = at(y, r * ld)
+        if kind == TANH:
+            for j in range(ld):
+                row[j] = tanh(row[j] + bias[j])
+        else:
+            for j in range(ld):
+                z = row[j] + bias[j]
+                row[j] = ZERO if kind == RELU and z <= ZERO else z
+
+
+@njit(**OPTIONS)
+def forward(net: Any, depth: int, x: Any, rows: int, n: int) -> None:
+    """Activations, at the table's H, of n rows that stand at x[rows:]."""
+    below = at(x, rows)
+    for l in range(depth):
+        t = at(net, l * COLUMNS)
+        n_in, ld_in, ld, y = t[IN], t[LD_IN], t[LD_OUT], at(x, t[H])
+        if t[OUT] <= NARROW:
+            narrow(below, ld_in, at(x, t[W]), n_in, y, ld, t[OUT], n)
+        else:
+            product(below, ld_in, 1, at(x, t[WT]), ld, y, ld, n, ld, n_in, False)
+        activate(y, at(x, t[BIAS]), ld, n, t[KIND])
+        below = y
+
+
+@njit(**OPTIONS)
+def slope(d: Any, h: Any, count: int, kind: int) -> None:
+    """d <- d f'(z), from h = f(z)."""
+    if kind == TANH:
+        for i in range(count):
+            d[i] *= ONE - h[i] * h[i]
+    elif kind == RELU:
+        for i in range(count):
+            d[i] = d[i] if h[i] > ZERO else ZERO
+
+
+@njit(**OPTIONS)
+def total(d: Any, ld: int, n: int, into: Any, add: bool) -> None:
+    """The sum of n rows of ld."""
+    if not add:
+        for j in range(ld):
+            into[j] = ZERO
+    for r in range(n):
+        for j in range(ld):
+            into[j] += d[r * ld + j]
+
+
+@njit(**OPTIONS)
+def backward(net: Any, depth: int, x: Any, rows: int, n: int, add: bool) -> None:
+    """Gradients of weights (at G) and biases (at DB), from the one of the outputs, which stands at the last layer's D.
+
+    They are added to what is there where `add`.
+    """
+    for l in range(depth - 1, -1, -1):
+        t = at(net, l * COLUMNS)
+        n_in, ld_in, ld, d, g = t[IN], t[LD_IN], t[LD_OUT], at(x, t[D]), at(x, t[G])
+        below = at(x, rows if l == 0 else net[(l - 1) * COLUMNS + H])
+        if t[TURNED]:
+            product(below, 1, ld_in, d, ld, g, ld, n_in, ld, n, add)
+        else:
+            product(d, 1, ld, below, ld_in, g, ld_in, t[OUT], ld_in, n, add)
+        total(d, ld, n, at(x, t[DB]), add)
+        if l:
+            under = at(x, net[(l - 1) * COLUMNS + D])
+            product(d, ld, 1, at(x, t[W]), n_in, under, ld_in, n, ld_in, t[OUT], False)
+            slope(under, below, n * ld_in, net[(l - 1) * COLUMNS + KIND])
+
+
+@njit(**OPTIONS)
+def gather(net: Any, depth: int, x: Any) -> None:
+    """The parameters' gradients in torch's layout, at GRAD."""
+    for l in range(depth):
+        t = at(net, l * COLUMNS)
+        n_in, n_out, to, g = t[IN], t[OUT], at(x, t[GRAD]), at(x, t[G])
+        for j in range(n_out):
+            if t[TURNED]:
+                for k in range(n_in):
+                    to[j * n_in + k] = g[k * t[LD_OUT] + j]
+            else:
+                copy(at(to, j * n_in), at(g, j * t[LD_IN]), n_in)
+        copy(at(to, n_in * n_out), at(x, t[DB]), n_out)
+
+
+class Places:
+    """Hands out places in an array of floats."""
+
+    def __init__(self) -> None:
+        self.size = 0
+
+    def take(self, n: int) -> int:
+        at, self.size = self.size, self.size + pad(n)
+        return at
+
+
+def table(sizes: list[int], kinds: list[int], places: Places, rows: int, theta: int, grad: int) -> np.ndarray:
+    """A network of these widths, whose parameters begin at `theta`, their gradients at `grad`; blocks of `rows`."""
+    net = np.zeros((len(kinds), COLUMNS), np.int64)
+    for t, n_in, n_out, kind in zip(net, sizes, sizes[1:], kinds, strict=False):
+        ld_in, ld = pad(n_in), pad(n_out)
+        turned = -(-n_in // 4) * ld < -(-n_out // 4) * ld_in
+        t[[IN, OUT, W, B, GRAD]] = n_in, n_out, theta, theta + n_in * n_out, grad
+        t[[WT, BIAS, DB]] = [places.take(x) for x in (n_in * ld, ld, ld)]
+        t[G] = places.take((n_in + 8) * ld if turned else (n_out + 8) * ld_in)
+        t[[H, D]] = [places.take((rows + 8) * ld) for _ in range(2)]
+        t[[LD_IN, LD_OUT, KIND, TURNED]] = ld_in, ld, kind, turned
+        theta, grad = theta + n_in * n_out + n_out, grad + n_in * n_out + n_out
+    return net

@@ -1,0 +1,155 @@
+"""The one dense kernel: a tile of C = A B held in vector registers, written in LLVM's vector types, compiled by numba.
+
+Forward pass, input gradient and weight gradient are all this product, for A is read with two strides.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import binding, ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+ENTRY: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}  # called from Python
+OPTIONS = ENTRY | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called by other kernels alone
+PAD = 16  # floats: every row of B and C is this long, or a multiple
+
+
+def width() -> int:
+    """Floats in a vector register of this machine."""
+    features = binding.get_host_cpu_features()
+    return 16 if features.get("avx512f") else 8 if features.get("avx2") else 4
+
+
+WIDTH = width()
+
+
+def tile_of(height: int) -> Any:
+    """An intrinsic for `height` rows of C and one vector of columns; all lengths count floats, a, b, c are addresses.
+
+    c[i * ldc + 0:WIDTH] = sum_k a[i * sm + k * sk] * b[k * ldb + 0:WIDTH], added to what is there where `add`.
+    """
+
+    @intrinsic
+    def tile(context: Any, a: Any, sm: Any, sk: Any, b: Any, ldb: Any, c: Any, ldc: Any, depth: Any, add: Any) -> Any:
+        signature = types.void(*[types.intp] * 8, types.boolean)
+        return signature, lambda context, builder, _, args: emit(context, builder, height, *args)
+
+    return tile
+
+
+def emit(
+    context: Any, builder: Any, height: int, a: Any, sm: Any, sk: Any, b: Any, ldb: Any, c: Any, ldc: Any, depth: Any, add: Any
+) -> Any:
+    """The loop over k: one load of B, `height` broadcasts of A, as many fused multiply-adds."""
+    f32, i64, i32 = ir.FloatType(), ir.IntType(64), ir.IntType(32)
+    vector = ir.VectorType(f32, WIDTH)
+    fma = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{WIDTH}f32"
+    )
+    a, b, c = (builder.inttoptr(x, f32.as_pointer()) for x in (a, b, c))
+    zero, undefined = ir.Constant(vector, None), ir.Constant(vector, ir.Undefined)
+
+    def at(base: Any, offset: Any) -> Any:
+        return builder.gep(base, [offset])
+
+    def load(place: Any) -> Any:
+        found = builder.load(builder.bitcast(place, vector.as_pointer()))
+        found.align = 4
+        return found
+
+    def times(i: int, stride: Any) -> Any:
+        return builder.mul(ir.Constant(i64, i), stride)
+
+    rows = [at(c, times(i, ldc)) for i in range(height)]
+    start, more = builder.block, builder.append_basic_block("add")
+    loop, done = builder.append_basic_block("k"), builder.append_basic_block("done")
+    builder.cbranch(add, more, loop)
+    builder.position_at_end(more)
+    before = [load(row) for row in rows]
+    builder.branch(loop)
+
+    builder.position_at_end(loop)
+    k = builder.phi(i64)
+    sums = [builder.phi(vector) for _ in range(height)]
+    for block, begins in ((start, [zero] * height), (more, before)):
+        k.add_incoming(ir.Constant(i64, 0), block)
+        for total, begin in zip(sums, begins, strict=True):
+            total.add_incoming(begin, block)
+    column, here = load(at(b, builder.mul(k, ldb))), at(a, builder.mul(k, sk))
+    everywhere = ir.Constant(ir.VectorType(i32, WIDTH), None)
+    following = []
+    for i, total in enumerate(sums):
+        one = builder.insert_element(undefined, builder.load(at(here, times(i, sm))), ir.Constant(i32, 0))
+        following.append(builder.call(fma, [builder.shuffle_vector(one, undefined, everywhere), column, total]))
+    k_next = builder.add(k, ir.Constant(i64, 1))
+    k.add_incoming(k_next, loop)
+    for total, x in zip(sums, following, strict=True):
+        total.add_incoming(x, loop)
+    builder.cbranch(builder.icmp_signed("<", k_next, depth), loop, done)
+
+    builder.position_at_end(done)
+    for row, x in zip(rows, following, strict=True):
+        builder.store(x, builder.bitcast(row, vector.as_pointer())).align = 4
+    return context.get_dummy_value()
+
+
+def pointer_to(kind: Any) -> Any:
+    """An intrinsic: an address as a pointer that is indexed like an array, without a length or an owner."""
+
+    @intrinsic
+    def pointer(context: Any, address: Any) -> Any:
+        made = types.CPointer(kind)
+        return made(types.intp), lambda context, builder, _, args: builder.inttoptr(args[0], context.get_value_type(made))
+
+    return pointer
+
+
+floats, ints, doubles, octets = (
+    pointer_to(kind) for kind in (types.float32, types.int64, types.float64, types.uint8)
+)
+
+
+@intrinsic
+def at(context: Any, pointer: Any, offset: Any) -> Any:
+    """The pointer to its element `offset`."""
+    return pointer(pointer, types.intp), lambda context, builder, _, args: builder.gep(args[0], [args[1]])
+
+
+@intrinsic
+def address(context: Any, pointer: Any) -> Any:
+    return types.intp(pointer), lambda context, builder, _, args: builder.ptrtoint(args[0], ir.IntType(64))
+
+
+@intrinsic
+def copy(context: Any, to: Any, source: Any, count: Any) -> Any:
+    """`count` floats from one pointer to another."""
+
+    def generate(context: Any, builder: Any, _: Any, args: Any) -> Any:
+        byte = ir.IntType(8).as_pointer()
+        to, source = (builder.bitcast(x, byte) for x in args[:2])
+        cgutils.raw_memcpy(builder, to, source, args[2], ir.Constant(ir.IntType(64), 4))
+        return context.get_dummy_value()
+
+    return types.void(to, source, types.intp), generate
+
+
+_eight, _four = tile_of(8), tile_of(4)
+
+
+@njit(**OPTIONS)
+def product(
+    a: Any, sm: int, sk: int, b: Any, ldb: int, c: Any, ldc: int, rows: int, columns: int, depth: int, add: bool
+) -> None:
+    """C [rows, columns] (+)= A [rows, depth] B [depth, columns]; depth >= 1. a, b, c are pointers, lengths count floats.
+
+    A[i, k] is a[i sm + k sk]. Whole tiles are written: up to 7 rows more, and columns to a multiple of WIDTH.
+    """
+    for n in range(0, columns, WIDTH):
+        m = 0
+        while rows - m > 4:
+            _eight(address(at(a, m * sm)), sm, sk, address(at(b, n)), ldb, address(at(c, m * ldc + n)), ldc, depth, add)
+            m += 8
+        if m < rows:
+            _four(address(at(a, m * sm)), sm, sk, address(at(b, n)), ldb, address(at(c, m * ldc + n)), ldc, depth, add)
