@@ -34,8 +34,14 @@ class Fused:
         self.programs: dict[str, tuple[Program, Reads]] = {}
         self.columns: tuple[Batch, Columns] | None = None  # of the newest batch
         self.main = self._cover(lambda: Machine(policy, critic if joint else None))
-        self.fit = self._cover(lambda: Machine(None, critic, self.main)) if critic is not None and not joint else None
+        self.fit = None if critic is None or joint else self._cover(lambda: self._alone(policy, critic))
         self.critic = self.main if joint else self.fit
+
+    def _alone(self, policy: Policy, critic: nn.Module) -> Machine:
+        """The machine of a critic that has a fit of its own."""
+        if policy.shared:
+            raise NotCovered("its critic reads the policy's trunk and has a fit of its own")
+        return Machine(None, critic, self.main)
 
     def _cover(self, make: Callable[[], Any]) -> Any:
         """What it makes, or None and the reason."""

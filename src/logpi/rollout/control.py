@@ -92,8 +92,7 @@ class Control:
             starts = self._seeds(self.envs.n // self.group, self.generator) if self.rows == "groups" else None
             self.obs = self.envs.reset(None if starts is None else [s for s in starts for _ in range(self.group)])
             self.steps_before.zero_(), self.return_before.zero_(), self.discounted.zero_()
-        with torch.inference_mode():
-            steps = self._roll(policy)
+        steps = self._roll(policy)
         if bool(steps.broken.any()):
             self.broken += int(steps.broken.sum())
             steps = steps if self.rows == "segments" else without_broken(steps)
@@ -120,25 +119,28 @@ class Control:
 
     def _act(self, policy: Policy, noise: Tensor | None, going: Tensor | None, before: int) -> Steps:
         """As many steps as there is noise for, or fewer where whole episodes have all ended; `before` came earlier."""
-        steps, obs, whole = list[Steps](), self.obs, self.rows != "segments"
-        for now in noise if noise is not None else repeat(None, self.length or AHEAD):
-            params = policy(policy.normalise(obs))
-            action = policy.head.sample(params, self.generator, now)
-            step = self._step(policy.head.to_env(action), steps, obs, params, before)
-            ones = torch.ones_like(step.terminated)
-            mask = ones if step.mask is None else step.mask
-            broken = ~ones if step.broken is None else step.broken
-            steps.append(
-                Steps(obs, action, params, step.reward, step.terminated, step.truncated, mask, step.final, broken)
-            )
-            obs = step.obs.to(self.obs)
-            if whole:
-                on = ~(step.terminated | step.truncated)
-                going = on if going is None else going & on
-                if not going.any():
-                    break
-        self.obs = obs.contiguous()  # as a checkpoint restores it: matrix products round by layout
+        steps = list[Steps]()
+        with torch.inference_mode():
+            for now in noise if noise is not None else repeat(None, self.length or AHEAD):
+                steps.append(self._once(policy, now, steps, before))
+                if self.rows != "segments":
+                    on = ~(steps[-1].terminated | steps[-1].truncated)
+                    going = on if going is None else going & on
+                    if not going.any():
+                        break
+        self.obs = self.obs.contiguous()  # as a checkpoint restores it: matrix products round by layout
         return Steps(*(torch.stack(x, 1) for x in zip(*steps, strict=True)))
+
+    def _once(self, policy: Policy, noise: Tensor | None, seen: list[Steps], before: int) -> Steps:
+        """One step of every environment; the next observations stand in `obs`."""
+        obs = self.obs
+        params = policy(policy.normalise(obs))
+        action = policy.head.sample(params, self.generator, noise)
+        x = self._step(policy.head.to_env(action), seen, params, before)
+        ones = torch.ones_like(x.terminated)
+        mask, broken = ones if x.mask is None else x.mask, ~ones if x.broken is None else x.broken
+        self.obs = x.obs.to(obs)
+        return Steps(obs, action, params, x.reward, x.terminated, x.truncated, mask, x.final, broken)
 
     def _fused(self, policy: Policy, noise: Tensor | None, going: Tensor | None) -> Steps | None:
         """The same by a fast twin, where there is one for these environments."""
@@ -151,13 +153,13 @@ class Control:
         self.obs, steps = found
         return Steps(**steps)
 
-    def _step(self, action: Tensor, seen: list[Steps], obs: Tensor, params: Tensor, before: int) -> Step:
+    def _step(self, action: Tensor, seen: list[Steps], params: Tensor, before: int) -> Step:
         """One step of the environments; where one fails on a NaN of ours, the NaN is what is told."""
         try:
             return self.envs.step(action)
         except EnvironmentFailed as failed:
             n = failed.number
-            for t, (saw, said) in enumerate([*((x.obs, x.params) for x in seen), (obs, params)], before):
+            for t, (saw, said) in enumerate([*((x.obs, x.params) for x in seen), (self.obs, params)], before):
                 for what, x in (("obs", saw[n]), ("distribution parameter", said[n])):
                     if not bool(x.isfinite().all()):
                         where = {"environment": n, "step": t, "iteration": self.version + 1}
