@@ -155,8 +155,9 @@ class Rows:
         """(every row's number once, shuffled; the sizes of `minibatches` equal parts, to one row). One part is not shuffled."""
         if minibatches == 1 or len(self) < 2:
             return torch.arange(len(self)), [len(self)]
-        order = torch.randperm(len(self), generator=self.generator)
-        return order, [len(x) for x in order.tensor_split(min(minibatches, len(self)))]
+        count = min(minibatches, len(self))
+        sizes = [len(self) // count + (k < len(self) % count) for k in range(count)]
+        return torch.randperm(len(self), generator=self.generator), sizes
 
     def shuffled(self, minibatches: int) -> Iterator[Batch]:
         """The batch in that order and those parts."""

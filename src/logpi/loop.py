@@ -16,7 +16,7 @@ from logpi import critic as critics
 from logpi.batch import Batch, Rows
 from logpi.device import widest
 from logpi.errors import LogpiError
-from logpi.fast import switch
+from logpi.fast.switch import using
 from logpi.now import Divergence, Now, Surrogate, reference_log_prob, row_scores
 from logpi.page import option
 from logpi.policy import Policy
@@ -81,7 +81,7 @@ def loop(parts: Parts) -> Iterator[Record]:
         began = perf_counter()
         batch = parts.collect(parts.policy, parts.critic)
         state["steps"] += int(batch.mask.sum())
-        with switch.using(parts.fused.twins if parts.fused else {}):
+        with using(parts.fused.twins if parts.fused else None):
             batch, info = update(parts, batch)
         parts.collect.settle(parts.policy)
         state["iteration"] += 1

@@ -13,14 +13,13 @@ of its own that stands visibly on the page.
 import torch
 from torch import Tensor
 
-from logpi.fast import switch
+from logpi.fast.switch import twinned
 
 
+@twinned
 def backward(x: Tensor, decay: Tensor) -> Tensor:
     """y_t = x_t + decay_t y_{t+1}: the one recursion of this file."""
     x = x.to(decay.dtype)
-    if (fast := switch.twin("recursion", x, decay)) is not None:
-        return fast(x, decay)
     y, out = torch.zeros_like(x[..., 0]), []
     for x_t, decay_t in zip(reversed(x.unbind(-1)), reversed(decay.unbind(-1)), strict=True):
         y = torch.addcmul(x_t, decay_t, y)
@@ -97,6 +96,7 @@ def n_step(
     return out
 
 
+@twinned
 def gae(
     reward: Tensor, value: Tensor, value_next: Tensor, terminated: Tensor, truncated: Tensor, gamma: float, lam: float
 ) -> Tensor:
@@ -206,6 +206,7 @@ def scale(psi: Tensor, mask: Tensor, eps: float = 1e-8) -> Tensor:
     return torch.where(mask, psi / (mean(centre(psi, mask).square(), mask).sqrt() + eps), 0.0)
 
 
+@twinned
 def standardise(psi: Tensor, mask: Tensor, eps: float = 1e-8) -> Tensor:
     """(Psi - mean) / (std + eps) over the actions that were ours: `scale` after `centre`."""
     return scale(centre(psi, mask), mask, eps)

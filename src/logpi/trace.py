@@ -14,7 +14,7 @@ from torch import Tensor
 
 from logpi import objective
 from logpi.batch import Batch, Rows
-from logpi.fast import switch
+from logpi.fast.switch import twinned
 from logpi.finite import CURES, NotFinite, kind
 from logpi.now import Now
 
@@ -58,10 +58,9 @@ def watched(parts: "Parts", batch: Batch, rows: Rows) -> Iterator[None]:
 
 
 @torch.no_grad()
+@twinned
 def finite(tensors: list[Tensor]) -> bool:
     """Are all of them? One read, of the largest number of each."""
-    if (fast := switch.twin("finite", *tensors)) is not None:
-        return bool(fast(tensors))
     return bool(torch.stack(torch._foreach_norm(tensors, torch.inf)).isfinite().all())
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from logpi.batch import Batch
 from logpi.envs.cartpole import CartPole
-from logpi.fast import rolling
+from logpi.fast import passes, rolling, survey
 from logpi.fast.machine import Machine, address
 from logpi.policy import Policy
 
@@ -63,6 +64,36 @@ def cartpole(
             torch.empty(needed, 4, n).uniform_(generator=envs.generator)
             out = {name: x[:, :needed] for name, x in out.items()}
     return state.T.contiguous(), out
+
+
+def collect(control: Any, machine: Machine, critic: Machine | None, policy: Policy) -> Batch:
+    """`Control.__call__` for segments of CartPole: every action is ours, every reward 1."""
+    n, steps = control.envs.n, control.length
+    noise = policy.head.noise((steps, n), next(policy.parameters()), control.generator)
+    control.obs, x = cartpole(machine, control.envs, policy, noise, False, None)
+    obs, final, reward = x["obs"], x["final"], x["reward"]
+    ended, start = x["terminated"] | x["truncated"], control.steps_before.clone()
+    lengths = np.empty(n * steps, np.int64)
+    over = passes.episodes(ended.data_ptr(), control.steps_before.data_ptr(), n, steps, address(lengths))
+    control.recent.extend((float(length), length) for length in lengths[:over].tolist())
+    control.finished += over
+    control.return_before = control.steps_before.double()
+    if policy.normaliser is not None:
+        control.unseen_obs = obs.flatten(0, 1)
+        obs, final = policy.normalise(obs), policy.normalise(final)
+    if policy.return_normaliser is not None:
+        control.unseen_returns = control._discounted_returns(reward, ended, x["mask"])
+        reward = policy.return_normaliser(reward)
+    log_pi, version = torch.empty(n, steps), torch.full((n, steps), control.version)
+    passes.drawn(x["params"].data_ptr(), x["action"].data_ptr(), log_pi.data_ptr(), n * steps, machine.params)
+    ends = x["terminated"], x["truncated"]
+    batch = Batch(obs, x["action"], log_pi, x["params"], reward, *ends, x["mask"], version, start)
+    if critic is None:
+        return batch
+    value, after = survey.value(critic, obs), torch.empty(n, steps)
+    places = (x.data_ptr() for x in (final, ended, value, after))
+    passes.following(address(critic.plan), address(critic.x), *places, n, steps)
+    return batch.with_(value=value, value_next=after)
 
 
 def native(envs: Any) -> bool:

@@ -53,6 +53,12 @@ class Fused:
                 self.reasons.append(str(why))
             return None
 
+    def collect(self, control: Any, policy: Policy, critic: nn.Module | None) -> Batch | None:
+        """A whole batch of segments; None where it is not covered."""
+        if self.main is None or not acting.native(control.envs) or (critic is not None and self.critic is None):
+            return None
+        return acting.collect(control, self.main, self.critic, policy)
+
     def roll(
         self, envs: Any, policy: Policy, obs: Tensor, noise: Tensor, whole: bool, going: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor]] | None:

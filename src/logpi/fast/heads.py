@@ -2,7 +2,7 @@
 
 Answers are rows of BLOCK floats: log pi(a|s), entropy, KL(old || pi), KL(pi || old), the last two where `kl` asks for them.
 out [n, ld] are network outputs, action [n, *] what was done, old [n, size] the parameters that drew it; `know` holds what a
-head knows beside the outputs: log-stds, and the log-widths of its Box.
+head knows beside the outputs (log-stds, the log-widths of its Box), or is room for it.
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from logpi.fast.special import digamma, exp, trigamma
+from logpi.fast.special import digamma, exp, log, trigamma
 from logpi.fast.tile import OPTIONS, at
 
 BLOCK = 128  # rows that go through a network at once: what they leave behind stays in the cache
@@ -28,7 +28,7 @@ LOWEST = f32(np.finfo(np.float32).min)
 def answer(head: int, out: Any, ld: int, know: Any, action: Any, old: Any, size: int, kl: bool, said: Any, n: int) -> None:
     """What is said of n rows."""
     if head == CATEGORICAL:
-        categorical(out, ld, action, old, size, kl, said, n)
+        categorical(out, ld, action, old, size, kl, know, said, n)
     elif head == BETA:
         beta(out, ld, know, action, old, size // 2, kl, said, n)
     else:
@@ -36,10 +36,13 @@ def answer(head: int, out: Any, ld: int, know: Any, action: Any, old: Any, size:
 
 
 @njit(**OPTIONS, inline="always")
-def pull(head: int, out: Any, ld: int, know: Any, action: Any, old: Any, size: int, kl: bool, g: Any, d: Any, on_know: Any, n: int) -> None:
+def pull(
+    head: int, out: Any, ld: int, know: Any, action: Any, old: Any, size: int, kl: bool,
+    said: Any, g: Any, d: Any, on_know: Any, n: int,
+) -> None:  # fmt: skip
     """The slopes g of a sum by the answers -> its gradient d [n, ld] by the outputs, and added to on_know by the log-stds."""
     if head == CATEGORICAL:
-        pull_categorical(out, ld, action, old, size, kl, g, d, n)
+        pull_categorical(ld, action, size, kl, know, said, g, d, n)
     elif head == BETA:
         pull_beta(out, ld, action, old, size // 2, kl, g, d, n)
     else:
@@ -47,62 +50,71 @@ def pull(head: int, out: Any, ld: int, know: Any, action: Any, old: Any, size: i
 
 
 @njit(**OPTIONS)
-def log_softmax(x: Any, into: Any, size: int) -> None:
-    top = x[0]
-    for j in range(1, size):
-        top = x[j] if x[j] > top else top
-    total = ZERO
-    for j in range(size):
-        into[j] = x[j] - top
-        total += exp(into[j])
-    shift = f32(math.log(total))
-    for j in range(size):
-        into[j] -= shift
-
-
-@njit(**OPTIONS)
-def categorical(out: Any, ld: int, action: Any, old: Any, size: int, kl: bool, said: Any, n: int) -> None:
-    """Afterwards `out` holds log p, and old log p_old where `kl`."""
+def log_softmax(x: Any, ld: int, size: int, into: Any, n: int) -> None:
+    """Logits x [n, ld] -> log p, a row of BLOCK floats for each action: what follows then runs over rows, in vectors."""
+    top, total = at(into, size * BLOCK), at(into, (size + 1) * BLOCK)
     for r in range(n):
-        log_p, other = at(out, r * ld), at(old, r * size)
-        log_softmax(log_p, log_p, size)
-        entropy = ZERO
-        for j in range(size):
-            entropy -= exp(log_p[j]) * max(log_p[j], LOWEST)
-        said[LOG_PI + r], said[ENTROPY + r] = log_p[int(action[r])], entropy
-        if kl:
-            log_softmax(other, other, size)
-            forth = back = ZERO
-            for j in range(size):
-                p, q = exp(other[j]), exp(log_p[j])
-                forth += p * (other[j] - log_p[j]) if p > ZERO else ZERO
-                back += q * (log_p[j] - other[j]) if q > ZERO else ZERO
-            said[KL_OLD + r], said[KL_NEW + r] = forth, back
+        top[r], total[r] = x[r * ld], ZERO
+    for j in range(size):
+        y = at(into, j * BLOCK)
+        for r in range(n):
+            y[r] = x[r * ld + j]
+            top[r] = y[r] if y[r] > top[r] or y[r] != y[r] else top[r]
+    for j in range(size):
+        y = at(into, j * BLOCK)
+        for r in range(n):
+            total[r] += exp(y[r] - top[r])
+    for r in range(n):
+        top[r] += log(total[r])
+    for j in range(size):
+        y = at(into, j * BLOCK)
+        for r in range(n):
+            y[r] -= top[r]
 
 
 @njit(**OPTIONS)
-def pull_categorical(
-    out: Any, ld: int, action: Any, old: Any, size: int, kl: bool, g: Any, d: Any, n: int
+def categorical(
+    out: Any, ld: int, action: Any, old: Any, size: int, kl: bool, know: Any, said: Any, n: int
 ) -> None:
-    """d log p_a = 1_a - p; dH = -p (log p + H); dKL(old || p) = p - p_old; dKL(p || old) = p (log p - log p_old - KL)."""
+    """`know` is room: log p, and behind it log p_old where `kl`; each with two rows more."""
+    log_p, other = know, at(know, (size + 2) * BLOCK)
+    entropy, forth, back = at(said, ENTROPY), at(said, KL_OLD), at(said, KL_NEW)
+    log_softmax(out, ld, size, log_p, n)
     for r in range(n):
-        log_p, other, into = at(out, r * ld), at(old, r * size), at(d, r * ld)
-        on_log_pi, on_entropy, on_old, on_new = g[LOG_PI + r], g[ENTROPY + r], g[KL_OLD + r], g[KL_NEW + r]
-        entropy = divergence = ZERO
+        said[LOG_PI + r] = log_p[int(action[r]) * BLOCK + r]
+        entropy[r] = forth[r] = back[r] = ZERO
+    for j in range(size):
+        y = at(log_p, j * BLOCK)
+        for r in range(n):
+            entropy[r] -= exp(y[r]) * (y[r] if y[r] > LOWEST or y[r] != y[r] else LOWEST)
+    if kl:
+        log_softmax(old, size, size, other, n)
         for j in range(size):
-            p = exp(log_p[j])
-            entropy -= p * max(log_p[j], LOWEST)
-            if kl and p > ZERO:
-                divergence += p * (log_p[j] - other[j])
-        for j in range(size):
-            p = exp(log_p[j])
-            slope = -on_log_pi * p - on_entropy * p * (max(log_p[j], LOWEST) + entropy)
+            y, z = at(log_p, j * BLOCK), at(other, j * BLOCK)
+            for r in range(n):
+                p, q = exp(z[r]), exp(y[r])
+                forth[r] += p * (z[r] - y[r]) if p > ZERO else p * ZERO
+                back[r] += q * (y[r] - z[r]) if q > ZERO else q * ZERO
+
+
+@njit(**OPTIONS)
+def pull_categorical(ld: int, action: Any, size: int, kl: bool, know: Any, said: Any, g: Any, d: Any, n: int) -> None:
+    """d log p_a = 1_a - p; dH = -p (log p + H); dKL(old || p) = p - p_old; dKL(p || old) = p (log p - log p_old - KL)."""
+    log_p, other = know, at(know, (size + 2) * BLOCK)
+    on_log_pi, on_entropy, on_old, on_new = at(g, LOG_PI), at(g, ENTROPY), at(g, KL_OLD), at(g, KL_NEW)
+    entropy, divergence = at(said, ENTROPY), at(said, KL_NEW)
+    for j in range(size):
+        y, z = at(log_p, j * BLOCK), at(other, j * BLOCK)
+        for r in range(n):
+            p = exp(y[r])
+            held = y[r] if y[r] > LOWEST or y[r] != y[r] else LOWEST
+            slope = -p * (on_log_pi[r] + on_entropy[r] * (held + entropy[r]))
             if kl:
-                slope += on_old * (p - exp(other[j]))
-                if p > ZERO:
-                    slope += on_new * p * (log_p[j] - other[j] - divergence)
-            into[j] = slope
-        into[int(action[r])] += on_log_pi
+                slope += on_old[r] * (p - exp(z[r]))
+                slope += on_new[r] * p * (y[r] - z[r] - divergence[r]) if p > ZERO else ZERO
+            d[r * ld + j] = slope
+    for r in range(n):
+        d[r * ld + int(action[r])] += on_log_pi[r]
 
 
 @njit(**OPTIONS)

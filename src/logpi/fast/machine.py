@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from logpi.batch import Batch
 from logpi.critic import V
-from logpi.fast import network, update
+from logpi.fast import network, passes, update
 from logpi.fast.heads import BETA, BLOCK, CATEGORICAL, GAUSSIAN, SQUASHED
 from logpi.fast.program import ANSWERS, NotCovered, Program
 from logpi.fast.tape import LINE
@@ -71,7 +71,8 @@ class Machine:
         plan[update.LOG_STD], spread = theta + self.laid, 0 if log_std is None else log_std.numel()
         if log_std is not None:
             self.put(log_std)
-        know = places.take(spread + len(box))
+        room = 2 * (self.params + 2) * BLOCK if head == CATEGORICAL else 0
+        know = places.take(spread + len(box) + room)
         plan[[update.HEAD, update.N_LOG_STD, update.KNOW, update.KNOWN]] = head, spread, know, spread + len(box)
         plan[[update.ACTION, update.OLD]] = places.take(BLOCK * self.actions), places.take(BLOCK * self.params)
         plan[[update.N_OBS, update.N_ACTION, update.N_OLD]] = self.inputs, self.actions, self.params
@@ -147,14 +148,20 @@ class Columns:
     """A batch's actions as the kernels take them: `data` [M, observation | action | parameters | fields]."""
 
     def __init__(self, machine: Machine, b: Batch, fields: tuple[str, ...]) -> None:
-        obs, self.fields = b.ours(b.obs), fields
-        columns = [obs.reshape(len(obs), machine.inputs)]
-        if machine.plan[update.POLICY_DEPTH]:
-            columns += [b.ours(b.action).reshape(len(obs), -1), b.ours(b.params)]
-        else:
-            columns.append(obs.new_zeros(len(obs), machine.actions + machine.params))
-        columns += [b.ours(getattr(b, name)).reshape(-1, 1) for name in fields]
-        self.data = torch.cat([x.float() for x in columns], 1).numpy()
+        self.fields = fields
+        record = [b.obs, b.action, b.params] if machine.plan[update.POLICY_DEPTH] else [b.obs]
+        parts = [b.ours(x) for x in (*record, *(getattr(b, name) for name in fields))]
+        rows = len(parts[0])
+        at, places, kept = 0, [], []
+        for i, x in enumerate(parts):
+            x = x if x.dtype == torch.float32 or x.dtype == torch.long else x.float()
+            kept.append(x := x.contiguous())
+            width = x.numel() // rows
+            places += [x.data_ptr(), x.dtype == torch.long, width, at]
+            at += width if i or len(record) > 1 else width + machine.actions + machine.params
+        self.data = np.zeros((rows, at), np.float32) if len(record) == 1 else np.empty((rows, at), np.float32)
+        where = np.array(places)
+        passes.pack(address(where), len(parts), address(self.data), rows, at)
 
 
 def address(x: np.ndarray) -> int:

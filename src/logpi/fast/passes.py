@@ -7,13 +7,23 @@ import numpy as np
 from numba import njit
 
 from logpi.fast.heads import BLOCK, ENTROPY, KL_OLD, LOG_PI
-from logpi.fast.network import forward, load
-from logpi.fast.tile import ENTRY, at, copy, doubles, floats, ints
+from logpi.fast.network import forward
+from logpi.fast.special import exp
+from logpi.fast.tile import ENTRY, OPTIONS, at, copy, doubles, floats, ints, octets
 from logpi.fast.update import (
-    ANSWERS, CRITIC, CRITIC_DEPTH, LD_X, N_OBS, THETA, VALUE_H, VALUE_LD, X, bring, fetch, look, refresh,
+    ANSWERS, CRITIC, CRITIC_DEPTH, LD_X, N_OBS, POLICY, POLICY_DEPTH, THETA, VALUE_H, VALUE_LD, X, bring, fetch, look, refresh,
 )  # fmt: skip
 
 f32 = np.float32
+
+
+@njit(**OPTIONS)
+def judge(plan: Any, x: Any, n: int) -> None:
+    """The critic's pass over n observations brought; it may stand on the policy's own network."""
+    if plan[CRITIC_DEPTH]:
+        forward(at(plan, plan[CRITIC]), plan[CRITIC_DEPTH], x, plan[X], n)
+    else:
+        forward(at(plan, plan[POLICY]), plan[POLICY_DEPTH], x, plan[X], n)
 
 
 @njit(**ENTRY)
@@ -23,15 +33,67 @@ def value(
     """obs [rows, D] -> V [rows]."""
     plan, x, obs, found = ints(plan_at), floats(x_at), floats(obs_at), floats(value_at)
     fetch(ints(tensors_at), ints(places_at), count, at(x, plan[THETA]))
-    critic, size = at(plan, plan[CRITIC]), plan[N_OBS]
-    load(critic, plan[CRITIC_DEPTH], x)
+    refresh(plan, x)
+    size = plan[N_OBS]
     for begin in range(0, rows, BLOCK):
         n = min(BLOCK, rows - begin)
         for r in range(n):
             copy(at(x, plan[X] + r * plan[LD_X]), at(obs, (begin + r) * size), size)
-        forward(critic, plan[CRITIC_DEPTH], x, plan[X], n)
+        judge(plan, x, n)
         for r in range(n):
             found[begin + r] = x[plan[VALUE_H] + r * plan[VALUE_LD]]
+
+
+@njit(**ENTRY)
+def following(
+    plan_at: int, x_at: int, final_at: int, ended_at: int, value_at: int, next_at: int, rows: int, steps: int
+) -> None:
+    """After `value`: V(s_{t+1}) [rows, steps]: the next step's value, or that of the observation before a reset."""
+    plan, x, final, ended = ints(plan_at), floats(x_at), floats(final_at), octets(ended_at)
+    known, found, size = floats(value_at), floats(next_at), plan[N_OBS]
+    waiting = np.empty(BLOCK, np.int64)
+    n = 0
+    for i in range(rows * steps):
+        if ended[i] or (i + 1) % steps == 0:
+            copy(at(x, plan[X] + n * plan[LD_X]), at(final, i * size), size)
+            waiting[n] = i
+            n += 1
+        else:
+            found[i] = known[i + 1]
+        if n == BLOCK or (n and i == rows * steps - 1):
+            judge(plan, x, n)
+            for r in range(n):
+                found[waiting[r]] = x[plan[VALUE_H] + r * plan[VALUE_LD]]
+            n = 0
+
+
+@njit(**ENTRY)
+def drawn(params_at: int, action_at: int, log_pi_at: int, rows: int, size: int) -> None:
+    """log pi of actions drawn from logits [rows, size]."""
+    params, action, log_pi = floats(params_at), ints(action_at), floats(log_pi_at)
+    for r in range(rows):
+        row = at(params, r * size)
+        top, total = row[0], f32(0)
+        for j in range(1, size):
+            top = row[j] if row[j] > top else top
+        for j in range(size):
+            total += exp(row[j] - top)
+        log_pi[r] = row[action[r]] - top - f32(math.log(total))
+
+
+@njit(**ENTRY)
+def episodes(ended_at: int, taken_at: int, rows: int, steps: int, length_at: int) -> int:
+    """Lengths of the episodes that ended, in the order in which they did; taken [rows]: steps of the current ones, kept up."""
+    ended, taken, length = octets(ended_at), ints(taken_at), ints(length_at)
+    count = 0
+    for t in range(steps):
+        for r in range(rows):
+            taken[r] += 1
+            if ended[r * steps + t]:
+                length[count] = taken[r]
+                count += 1
+                taken[r] = 0
+    return count
 
 
 @njit(**ENTRY)
@@ -66,7 +128,19 @@ def report(
 
 
 @njit(**ENTRY)
-def recursion(x_at: int, decay_at: int, y_at: int, rows: int, steps: int) -> None:
+def pack(places_at: int, count: int, data_at: int, rows: int, width: int) -> None:
+    """data [rows, width] from `count` arrays; places of each: address, whether of int64, width, first column."""
+    places, data = ints(places_at), floats(data_at)
+    for i in range(count):
+        p = at(places, 4 * i)
+        whole, here, size, column = ints(p[0]), floats(p[0]), p[2], p[3]
+        for r in range(rows):
+            for j in range(size):
+                data[r * width + column + j] = f32(whole[r * size + j]) if p[1] else here[r * size + j]
+
+
+@njit(**ENTRY)
+def backward(x_at: int, decay_at: int, y_at: int, rows: int, steps: int) -> None:
     """y_t = x_t + decay_t y_{t+1} of every row."""
     x, decay, y = floats(x_at), floats(decay_at), floats(y_at)
     for r in range(rows):
@@ -74,6 +148,39 @@ def recursion(x_at: int, decay_at: int, y_at: int, rows: int, steps: int) -> Non
         for t in range(r * steps + steps - 1, r * steps - 1, -1):
             last = x[t] + decay[t] * last
             y[t] = last
+
+
+@njit(**ENTRY)
+def gae(
+    reward_at: int, value_at: int, next_at: int, terminated_at: int, truncated_at: int, found_at: int,
+    rows: int, steps: int, gamma: float, lam: float,
+) -> None:  # fmt: skip
+    reward, value, following, found = floats(reward_at), floats(value_at), floats(next_at), floats(found_at)
+    terminated, truncated = octets(terminated_at), octets(truncated_at)
+    g, decay = f32(gamma), f32(gamma * lam)
+    for r in range(rows):
+        last = f32(0)
+        for t in range(r * steps + steps - 1, r * steps - 1, -1):
+            delta = reward[t] + (f32(0) if terminated[t] else g * following[t]) - value[t]
+            last = delta + (f32(0) if terminated[t] or truncated[t] else decay * last)
+            found[t] = last
+
+
+@njit(**ENTRY)
+def standardise(psi_at: int, mask_at: int, found_at: int, count: int, eps: float) -> None:
+    """Sums in float64."""
+    psi, mask, found = floats(psi_at), octets(mask_at), floats(found_at)
+    n, total, square = 0, 0.0, 0.0
+    for i in range(count):
+        n += mask[i] != 0
+        total += psi[i] if mask[i] else 0.0
+    mean = total / max(n, 1)
+    for i in range(count):
+        away = psi[i] - mean if mask[i] else 0.0
+        square += away * away
+    scale = math.sqrt(square / max(n, 1)) + eps
+    for i in range(count):
+        found[i] = (psi[i] - mean) / scale if mask[i] else f32(0)
 
 
 @njit(**ENTRY)

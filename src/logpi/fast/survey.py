@@ -1,4 +1,4 @@
-"""Passes over a whole batch that move nothing: values, measurements, the recursion of credit, and whether all is finite."""
+"""Passes over a whole batch that move nothing: values, measurements, credit, and whether all is finite."""
 
 from typing import Any
 
@@ -11,10 +11,8 @@ from logpi.fast.heads import BLOCK
 from logpi.fast.machine import COUNTING, Columns, Machine, address
 
 
-def value(machine: Machine, obs: Tensor) -> Tensor | None:
-    """V of normalised observations [..., D]; None where it stands on the policy's own network."""
-    if not machine.plan[update.CRITIC_DEPTH]:
-        return None
+def value(machine: Machine, obs: Tensor) -> Tensor:
+    """V of normalised observations [..., D]."""
     obs = obs.contiguous()
     found, tensors = torch.empty(obs.shape[:-1]), machine.tensors()
     passes.value(
@@ -27,11 +25,12 @@ def value(machine: Machine, obs: Tensor) -> Tensor | None:
 def report(machine: Machine, columns: Columns, low: float, high: float) -> dict[str, float]:
     """Means over all rows of the KL to the old policy, of how often the ratio is out of range, of the entropy; and how much
     of the targets' variance the critic had explained."""
-    found, tensors = np.zeros(7), machine.tensors()
+    found, tensors, plan = np.zeros(7), machine.tensors(), machine.plan.copy()
+    plan[update.CRITIC_DEPTH] = 0  # only the policy is asked
     at = np.array([columns.fields.index(x) if x in columns.fields else -1 for x in ("value", "target")])
     registers = np.zeros((update.ANSWERS + 1 + len(columns.fields), BLOCK), np.float32)
     passes.report(
-        *map(address, (machine.plan, machine.x, registers, tensors, machine.places)), len(machine.places),
+        *map(address, (plan, machine.x, registers, tensors, machine.places)), len(machine.places),
         address(columns.data), address(COUNTING), len(columns.data), len(columns.fields), address(at), low, high,
         address(found),
     )  # fmt: skip
@@ -43,12 +42,30 @@ def report(machine: Machine, columns: Columns, low: float, high: float) -> dict[
     return info
 
 
-def recursion(x: Tensor, decay: Tensor) -> Tensor:
+def backward(x: Tensor, decay: Tensor) -> Tensor:
     """`psi.backward`."""
     x, decay = x.contiguous(), decay.expand_as(x).contiguous()
     y = torch.empty_like(x)
-    passes.recursion(x.data_ptr(), decay.data_ptr(), y.data_ptr(), x[..., 0].numel(), x.shape[-1])
+    passes.backward(x.data_ptr(), decay.data_ptr(), y.data_ptr(), x[..., 0].numel(), x.shape[-1])
     return y
+
+
+def gae(
+    reward: Tensor, value: Tensor, value_next: Tensor, terminated: Tensor, truncated: Tensor, gamma: float, lam: float
+) -> Tensor:
+    """`psi.gae`."""
+    given = [x.expand_as(reward).contiguous() for x in (reward, value, value_next, terminated, truncated)]
+    found, steps = torch.empty_like(given[0]), reward.shape[-1]
+    passes.gae(*(x.data_ptr() for x in (*given, found)), found.numel() // steps, steps, gamma, lam)
+    return found
+
+
+def standardise(psi: Tensor, mask: Tensor, eps: float = 1e-8) -> Tensor:
+    """`psi.standardise`."""
+    psi, mask = psi.contiguous(), mask.expand_as(psi).contiguous()
+    found = torch.empty_like(psi)
+    passes.standardise(psi.data_ptr(), mask.data_ptr(), found.data_ptr(), psi.numel(), eps)
+    return found
 
 
 def finite(tensors: list[Tensor]) -> bool:
@@ -58,4 +75,4 @@ def finite(tensors: list[Tensor]) -> bool:
     return bool(passes.finite(address(places), len(kept)))
 
 
-TWINS: dict[str, Any] = {"recursion": recursion, "finite": finite}
+TWINS: dict[str, Any] = {f.__name__: f for f in (backward, gae, standardise, finite)}

@@ -1,19 +1,22 @@
-"""The one switch of the fast twins, for functions that have no run to ask: on while a run that has them is at work."""
+"""The one switch of the fast twins of plain functions: on in a run that has them, while it is at work, in its thread."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
-from torch import Tensor
 
-_twins: ContextVar[dict[str, Callable[..., Any]]] = ContextVar("twins", default={})  # noqa: B039 (never written to)
+F = TypeVar("F", bound=Callable[..., Any])
+Twins = dict[str, Callable[..., Any]]
+_twins: ContextVar[Twins | None] = ContextVar("twins", default=None)
+TAKEN = (torch.float32, torch.bool)  # what kernels read
 
 
 @contextlib.contextmanager
-def using(twins: dict[str, Callable[..., Any]]) -> Iterator[None]:
-    """These twins stand for their plain functions inside, in this thread."""
+def using(twins: Twins | None) -> Iterator[None]:
+    """These twins, by name, stand for their plain functions inside; none where there are none."""
     token = _twins.set(twins)
     try:
         yield
@@ -21,10 +24,23 @@ def using(twins: dict[str, Callable[..., Any]]) -> Iterator[None]:
         _twins.reset(token)
 
 
-def twin(name: str, *tensors: Tensor) -> Callable[..., Any] | None:
-    """The fast function, where the switch is on and the tensors are what kernels take: float32, on the CPU, no graph."""
-    found = _twins.get().get(name)
-    if found is None or torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
-        return None
-    plain = all(x.dtype == torch.float32 and x.device.type == "cpu" for x in tensors)
-    return found if plain else None
+def twinned(plain: F) -> F:
+    """A function of tensors that has a twin of its name: used where the switch is on and the tensors are for kernels.
+
+    That is float32 or bool, on the CPU, without a graph.
+    """
+
+    @functools.wraps(plain)
+    def either(*args: Any, **kwargs: Any) -> Any:
+        twins = _twins.get()
+        if twins is None or kwargs or not all(map(taken, args)):
+            return plain(*args, **kwargs)
+        return twins[plain.__name__](*args)
+
+    return cast(F, either)
+
+
+def taken(x: Any) -> bool:
+    if isinstance(x, torch.Tensor):
+        return x.dtype in TAKEN and x.device.type == "cpu" and not (x.requires_grad and torch.is_grad_enabled())
+    return all(map(taken, x)) if isinstance(x, list) else True

@@ -28,10 +28,8 @@ LINE = 5  # integers of an operation: op, a, b, c, live
 
 
 @njit(**OPTIONS)
-def rare(op: int, a: Any, b: Any, c: Any) -> Any:
+def rare(op: int, a: Any, b: Any) -> Any:
     """One element of an operation."""
-    if op == EXP:
-        return exp(a)
     if op == LOG:
         return f32(math.log(a))
     if op == EXPM1:
@@ -50,12 +48,8 @@ def rare(op: int, a: Any, b: Any, c: Any) -> Any:
         return ONE if a > ZERO else -ONE if a < ZERO else a
     if op == DIV:
         return a / b
-    if op == GT:
-        return ONE if a > b else ZERO
     if op == GE:
         return ONE if a >= b else ZERO
-    if op == LT:
-        return ONE if a < b else ZERO
     if op == LE:
         return ONE if a <= b else ZERO
     if op == EQ:
@@ -64,8 +58,6 @@ def rare(op: int, a: Any, b: Any, c: Any) -> Any:
         return -a
     if op == SQUARE:
         return a * a
-    if op == WHERE:
-        return b if a != ZERO else c
     return a
 
 
@@ -84,6 +76,19 @@ def evaluate(tape: Any, count: int, first: int, registers: Any, n: int) -> None:
         elif op == MUL:
             for r in range(n):
                 y[r] = a[r] * b[r]
+        elif op == EXP:
+            for r in range(n):
+                y[r] = exp(a[r])
+        elif op == WHERE:
+            c = at(registers, line[3] * BLOCK)
+            for r in range(n):
+                y[r] = b[r] if a[r] != ZERO else c[r]
+        elif op == LT:
+            for r in range(n):
+                y[r] = ONE if a[r] < b[r] else ZERO
+        elif op == GT:
+            for r in range(n):
+                y[r] = ONE if a[r] > b[r] else ZERO
         elif op == MINIMUM:
             for r in range(n):
                 y[r] = b[r] if b[r] < a[r] or b[r] != b[r] else a[r]
@@ -91,9 +96,8 @@ def evaluate(tape: Any, count: int, first: int, registers: Any, n: int) -> None:
             for r in range(n):
                 y[r] = b[r] if b[r] > a[r] or b[r] != b[r] else a[r]
         else:
-            c = at(registers, line[3] * BLOCK)
             for r in range(n):
-                y[r] = rare(line[0], a[r], b[r], c[r])
+                y[r] = rare(line[0], a[r], b[r])
 
 
 @njit(**OPTIONS)

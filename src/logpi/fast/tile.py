@@ -122,6 +122,20 @@ def address(context: Any, pointer: Any) -> Any:
     return types.intp(pointer), lambda context, builder, _, args: builder.ptrtoint(args[0], ir.IntType(64))
 
 
+def same_bits(source: Any, target: Any) -> Any:
+    """An intrinsic: the bits of a number of 32 bits, read as another kind."""
+
+    @intrinsic
+    def bits(context: Any, x: Any) -> Any:
+        made = ir.IntType(32) if target == types.int32 else ir.FloatType()
+        return target(source), lambda context, builder, _, args: builder.bitcast(args[0], made)
+
+    return bits
+
+
+bits_of, float_of = same_bits(types.float32, types.int32), same_bits(types.int32, types.float32)
+
+
 @intrinsic
 def copy(context: Any, to: Any, source: Any, count: Any) -> Any:
     """`count` floats from one pointer to another."""

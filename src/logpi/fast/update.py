@@ -66,14 +66,14 @@ def look(plan: Any, x: Any, registers: Any, kl: bool, n: int) -> None:
 
 
 @njit(**OPTIONS, inline="always")
-def back(plan: Any, x: Any, slopes: Any, kl: bool, n: int, add: bool) -> None:
+def back(plan: Any, x: Any, registers: Any, slopes: Any, kl: bool, n: int, add: bool) -> None:
     """The gradient of the parameters, from the slopes of the answers."""
     policy, critic = at(plan, plan[POLICY]), at(plan, plan[CRITIC])
     if plan[POLICY_DEPTH]:
         t = at(policy, (plan[POLICY_DEPTH] - 1) * COLUMNS)
         action, old, know = at(x, plan[ACTION]), at(x, plan[OLD]), at(x, plan[KNOW])
         on_std = at(x, plan[GRAD] + plan[LOG_STD] - plan[THETA])
-        pull(plan[HEAD], at(x, t[H]), t[LD_OUT], know, action, old, plan[N_OLD], kl, slopes, at(x, t[D]), on_std, n)
+        pull(plan[HEAD], at(x, t[H]), t[LD_OUT], know, action, old, plan[N_OLD], kl, registers, slopes, at(x, t[D]), on_std, n)
     if plan[VALUE_H] >= 0:
         for r in range(n):
             x[plan[VALUE_D] + r * plan[VALUE_LD]] = slopes[ANSWERS * BLOCK + r]
@@ -102,13 +102,13 @@ def climb(
             gap = abs(registers[r] - registers[(ANSWERS + 1) * BLOCK + r])
             worst = worst if gap <= worst else gap
         differentiate(at(program, TAPE), count, first, registers, slopes, own, n)
-        back(plan, x, slopes, kl, n, begin > 0)
+        back(plan, x, registers, slopes, kl, n, begin > 0)
     gather(at(plan, plan[POLICY]), plan[POLICY_DEPTH], x)
     gather(at(plan, plan[CRITIC]), plan[CRITIC_DEPTH], x)
     return total, worst
 
 
-@njit(**OPTIONS, inline="always")
+@njit(**OPTIONS | {"fastmath": {"contract", "reassoc"}})
 def norm_of(x: Any, size: int) -> float:
     total = 0.0
     for i in range(size):

@@ -92,6 +92,9 @@ class Control:
             starts = self._seeds(self.envs.n // self.group, self.generator) if self.rows == "groups" else None
             self.obs = self.envs.reset(None if starts is None else [s for s in starts for _ in range(self.group)])
             self.steps_before.zero_(), self.return_before.zero_(), self.discounted.zero_()
+        elif self.fused is not None and (found := self.fused.collect(self, policy, critic)) is not None:
+            self.version += 1
+            return found
         steps = self._roll(policy)
         if bool(steps.broken.any()):
             self.broken += int(steps.broken.sum())
