@@ -17,7 +17,9 @@ from logpi.fast import acting, survey
 from logpi.fast.ascent import Ascent
 from logpi.fast.machine import Columns, Machine
 from logpi.fast.program import NotCovered, Program, Reads, written
+from logpi.fast.region import Region
 from logpi.policy import Policy
+from logpi.step.natural import to_border
 
 
 class Fused:
@@ -32,6 +34,7 @@ class Fused:
         self.told: set[str] = set()
         self.agreed: set[tuple[str, bytes]] = set()  # programs whose first gradient was the plain one
         self.programs: dict[str, tuple[Program, Reads]] = {}
+        self.region: tuple[Batch, Region | None] | None = None  # of the newest batch
         self.columns: tuple[Batch, Columns] | None = None  # of the newest batch
         self.main = self._cover(lambda: Machine(policy, critic if joint else None))
         self.fit = None if critic is None or joint else self._cover(lambda: self._alone(policy, critic))
@@ -76,10 +79,11 @@ class Fused:
         surrogate: Any,
         rows: Rows,
         optimizer: torch.optim.Optimizer,
-        epochs: int,
-        minibatches: int,
-        max_grad_norm: float | None,
-        target_kl: float | None,
+        epochs: int = 1,
+        minibatches: int = 1,
+        max_grad_norm: float | None = None,
+        kl: Any = None,
+        target_kl: float | None = None,
     ) -> dict[str, float] | None:
         """`step.gradient.ascend`, or None where it is not covered."""
         machine = self.main if surrogate.moves == "policy" else self.fit
@@ -102,17 +106,63 @@ class Fused:
                 break
         return ascent.info()
 
-    def _ascent(
-        self, machine: Machine, surrogate: Any, rows: Rows, optimizer: torch.optim.Optimizer, longest: float | None
-    ) -> Ascent:
+    def _ascent(self, machine: Machine, surrogate: Any, rows: Rows, *how: Any) -> Ascent:
+        program = self._program(surrogate, rows.batch)
+        return Ascent(machine, program, self._columns(rows.batch, program.data), surrogate, rows, *how)
+
+    def natural_direction(
+        self,
+        surrogate: Any,
+        kl: Any,
+        rows: Rows,
+        params: list[Tensor],
+        delta: float,
+        damping: float,
+        iterations: int,
+        fisher: str,
+    ) -> tuple[Tensor, Tensor, Tensor] | None:
+        """`step.natural.natural_direction`, or None where it is not covered."""
+        region = self._region(surrogate, rows, params) if fisher == "head" else None
+        if region is None:
+            return None
+        before, g = region.gradient()
+        if not bool(g.isfinite().all() & before.isfinite()):
+            return None  # the plain path says where it comes from
+        return to_border(lambda v: region.product(v) + damping * v, g, delta, iterations), g, before
+
+    def look(self, surrogate: Any, kl: Any, rows: Rows, side: str) -> tuple[Tensor, Tensor] | None:
+        """`step.natural.look`, or None where it is not covered."""
+        region = self._region(surrogate, rows, None if self.main is None else self.main.parameters)
+        return None if region is None else region.gauge(side)
+
+    def _region(self, surrogate: Any, rows: Rows, params: Any) -> Region | None:
+        """Made once for a batch. Its gradient and its product have to be the plain path's the first time."""
+        if self.main is None:
+            return None
+        if self.region is None or self.region[0] is not rows.batch:
+            region = self._cover(lambda: self._whole(surrogate, rows, params))
+            if region is not None and (key := ("natural", region.loaded.ints.tobytes())) not in self.agreed:
+                if self._cover(lambda: region.agrees(surrogate, rows, params)) is None:
+                    self.main = None
+                    return None
+                self.agreed.add(key)
+            self.region = rows.batch, region
+        return self.region[1]
+
+    def _whole(self, surrogate: Any, rows: Rows, params: Any) -> Region:
+        program = self._program(surrogate, rows.batch)
+        return Region(self.main, program, self._columns(rows.batch, program.data), surrogate, rows, params)
+
+    def _program(self, surrogate: Any, b: Batch) -> Program:
+        """Its objective, read again where the state it asked for has changed."""
         program, reads = self.programs.get(surrogate.moves, (None, None))
         state = getattr(surrogate, "state", {})
         if program is None or reads is None or not reads.still(state):
             asking = copy.copy(surrogate)
             asking.state = reads = Reads(state)
-            program = written(asking.gain, rows.batch)
+            program = written(asking.gain, b)
             self.programs[surrogate.moves] = program, reads
-        return Ascent(machine, program, self._columns(rows.batch, program.data), surrogate, rows, optimizer, longest)
+        return program
 
     def _columns(self, b: Batch, fields: tuple[str, ...]) -> Columns:
         """The batch as the kernels take it, with these fields; made once."""

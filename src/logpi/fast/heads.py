@@ -9,10 +9,10 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from logpi.fast.compiled import inlined, inner
 from logpi.fast.special import digamma, exp, log, trigamma
-from logpi.fast.tile import OPTIONS, at
+from logpi.fast.tile import at
 
 BLOCK = 128  # rows that go through a network at once: what they leave behind stays in the cache
 LOG_PI, ENTROPY, KL_OLD, KL_NEW = (BLOCK * i for i in range(4))
@@ -24,7 +24,7 @@ LOWEST = f32(np.finfo(np.float32).min)
 
 
 
-@njit(**OPTIONS, inline="always")
+@inlined
 def answer(head: int, out: Any, ld: int, know: Any, action: Any, old: Any, size: int, kl: bool, said: Any, n: int) -> None:
     """What is said of n rows."""
     if head == CATEGORICAL:
@@ -35,7 +35,7 @@ def answer(head: int, out: Any, ld: int, know: Any, action: Any, old: Any, size:
         gaussian(head == SQUASHED, out, ld, know, action, old, size // 2, kl, said, n)
 
 
-@njit(**OPTIONS, inline="always")
+@inlined
 def pull(
     head: int, out: Any, ld: int, know: Any, action: Any, old: Any, size: int, kl: bool,
     said: Any, g: Any, d: Any, on_know: Any, n: int,
@@ -49,7 +49,7 @@ def pull(
         pull_gaussian(head == SQUASHED, out, ld, know, action, old, size // 2, kl, g, d, on_know, n)
 
 
-@njit(**OPTIONS)
+@inner()
 def log_softmax(x: Any, ld: int, size: int, into: Any, n: int) -> None:
     """Logits x [n, ld] -> log p, a row of BLOCK floats for each action: what follows then runs over rows, in vectors."""
     top, total = at(into, size * BLOCK), at(into, (size + 1) * BLOCK)
@@ -72,7 +72,7 @@ def log_softmax(x: Any, ld: int, size: int, into: Any, n: int) -> None:
             y[r] -= top[r]
 
 
-@njit(**OPTIONS)
+@inner()
 def categorical(
     out: Any, ld: int, action: Any, old: Any, size: int, kl: bool, know: Any, said: Any, n: int
 ) -> None:
@@ -97,7 +97,7 @@ def categorical(
                 back[r] += q * (y[r] - z[r]) if q > ZERO else q * ZERO
 
 
-@njit(**OPTIONS)
+@inner()
 def pull_categorical(ld: int, action: Any, size: int, kl: bool, know: Any, said: Any, g: Any, d: Any, n: int) -> None:
     """d log p_a = 1_a - p; dH = -p (log p + H); dKL(old || p) = p - p_old; dKL(p || old) = p (log p - log p_old - KL)."""
     log_p, other = know, at(know, (size + 2) * BLOCK)
@@ -117,7 +117,7 @@ def pull_categorical(ld: int, action: Any, size: int, kl: bool, know: Any, said:
         d[r * ld + int(action[r])] += on_log_pi[r]
 
 
-@njit(**OPTIONS)
+@inner()
 def gaussian(
     squashed: bool, out: Any, ld: int, know: Any, action: Any, old: Any, size: int, kl: bool, said: Any, n: int
 ) -> None:
@@ -144,7 +144,7 @@ def gaussian(
             said[KL_OLD + r], said[KL_NEW + r] = forth, back
 
 
-@njit(**OPTIONS)
+@inner()
 def pull_gaussian(
     squashed: bool, out: Any, ld: int, know: Any, action: Any, old: Any, size: int, kl: bool, g: Any, d: Any, on_know: Any, n: int
 ) -> None:
@@ -168,13 +168,13 @@ def pull_gaussian(
             on_know[j] += on_s
 
 
-@njit(**OPTIONS)
+@inner()
 def softplus(x: Any) -> Any:
     """log(1 + e^x), as torch's: x itself above 20."""
     return x if x > f32(20) else f32(math.log1p(math.exp(x)))
 
 
-@njit(**OPTIONS)
+@inner()
 def beta(out: Any, ld: int, know: Any, action: Any, old: Any, size: int, kl: bool, said: Any, n: int) -> None:
     """size: of the action; alpha and beta are 1 + softplus of the outputs."""
     for r in range(n):
@@ -197,7 +197,7 @@ def beta(out: Any, ld: int, know: Any, action: Any, old: Any, size: int, kl: boo
             said[KL_OLD + r], said[KL_NEW + r] = forth, back
 
 
-@njit(**OPTIONS)
+@inner()
 def pull_beta(out: Any, ld: int, action: Any, old: Any, size: int, kl: bool, g: Any, d: Any, n: int) -> None:
     """With respect to alpha, then times the slope of softplus; beta is alpha of the other side."""
     for r in range(n):

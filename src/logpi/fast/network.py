@@ -8,14 +8,14 @@ what a pad holds is finite and never read back.
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-from logpi.fast.tile import OPTIONS, PAD, at, copy, product
+from logpi.fast.compiled import inner
+from logpi.fast.tile import PAD, at, copy, product
 
 # columns of the table: widths, then places of parameters, transposed weights, padded biases, activations, their
-# gradients, and the gradients of the parameters
-IN, OUT, W, B, WT, BIAS, H, D, G, DB, GRAD, LD_IN, LD_OUT, KIND, TURNED = range(15)
-COLUMNS = 15
+# gradients, the gradients of the parameters; of a tangent, its transposed weights and its activations
+IN, OUT, W, B, WT, BIAS, H, D, G, DB, GRAD, LD_IN, LD_OUT, KIND, TURNED, VT, T = range(17)
+COLUMNS = 17
 LINEAR, TANH, RELU = range(3)
 NARROW = 4  # outputs up to which a layer is a few dot products
 
@@ -36,7 +36,7 @@ def pad(n: int) -> int:
     return -(-n // PAD) * PAD
 
 
-@njit(**OPTIONS)
+@inner()
 def tanh(x: Any) -> Any:
     x = LIMIT if x > LIMIT else x  # a NaN stays one
     x = -LIMIT if x < -LIMIT else x
@@ -45,7 +45,7 @@ def tanh(x: Any) -> Any:
     return p / (((Q0 * s + Q1) * s + Q2) * s + Q3)
 
 
-@njit(**OPTIONS)
+@inner()
 def load(net: Any, depth: int, x: Any) -> None:
     """Transposed weights and padded biases, from the parameters."""
     for l in range(depth):
@@ -57,7 +57,7 @@ def load(net: Any, depth: int, x: Any) -> None:
         copy(at(x, t[BIAS]), at(x, t[B]), n_out)
 
 
-@njit(**OPTIONS | {"fastmath": {"contract", "reassoc", "nsz"}})
+@inner("reassoc", "nsz")
 def narrow(x: Any, ld_in: int, w: Any, n_in: int, y: Any, ld: int, n_out: int, n: int) -> None:
     """y = x w' for a few outputs."""
     for r in range(n):
@@ -68,7 +68,7 @@ def narrow(x: Any, ld_in: int, w: Any, n_in: int, y: Any, ld: int, n_out: int, n
             y[r * ld + j] = total
 
 
-@njit(**OPTIONS)
+@inner()
 def activate(y: Any, bias: Any, ld: int, n: int, kind: int) -> None:
     """y <- f(y + bias), rows of ld."""
     for r in range(n):
@@ -82,7 +82,7 @@ def activate(y: Any, bias: Any, ld: int, n: int, kind: int) -> None:
                 row[j] = ZERO if kind == RELU and z <= ZERO else z
 
 
-@njit(**OPTIONS)
+@inner()
 def forward(net: Any, depth: int, x: Any, rows: int, n: int) -> None:
     """Activations, at the table's H, of n rows that stand at x[rows:]."""
     below = at(x, rows)
@@ -97,7 +97,7 @@ def forward(net: Any, depth: int, x: Any, rows: int, n: int) -> None:
         below = y
 
 
-@njit(**OPTIONS)
+@inner()
 def slope(d: Any, h: Any, count: int, kind: int) -> None:
     """d <- d f'(z), from h = f(z)."""
     if kind == TANH:
@@ -108,7 +108,7 @@ def slope(d: Any, h: Any, count: int, kind: int) -> None:
             d[i] = d[i] if h[i] > ZERO else ZERO
 
 
-@njit(**OPTIONS)
+@inner()
 def total(d: Any, ld: int, n: int, into: Any, add: bool) -> None:
     """The sum of n rows of ld."""
     if not add:
@@ -119,7 +119,7 @@ def total(d: Any, ld: int, n: int, into: Any, add: bool) -> None:
             into[j] += d[r * ld + j]
 
 
-@njit(**OPTIONS)
+@inner()
 def backward(net: Any, depth: int, x: Any, rows: int, n: int, add: bool) -> None:
     """Gradients of weights (at G) and biases (at DB), from the one of the outputs, which stands at the last layer's D.
 
@@ -140,7 +140,7 @@ def backward(net: Any, depth: int, x: Any, rows: int, n: int, add: bool) -> None
             slope(under, below, n * ld_in, net[(l - 1) * COLUMNS + KIND])
 
 
-@njit(**OPTIONS)
+@inner()
 def gather(net: Any, depth: int, x: Any) -> None:
     """The parameters' gradients in torch's layout, at GRAD."""
     for l in range(depth):
@@ -153,6 +153,33 @@ def gather(net: Any, depth: int, x: Any) -> None:
             else:
                 copy(at(to, j * n_in), at(g, j * t[LD_IN]), n_in)
         copy(at(to, n_in * n_out), at(x, t[DB]), n_out)
+
+
+@inner()
+def turn(net: Any, depth: int, x: Any, v: Any, theta: int) -> None:
+    """The transposed weights of a direction `v`, which lies as the parameters do from x[theta] on."""
+    for l in range(depth):
+        t = at(net, l * COLUMNS)
+        n_in, n_out, w, to, ld = t[IN], t[OUT], at(v, t[W] - theta), at(x, t[VT]), t[LD_OUT]
+        for k in range(n_in):
+            for j in range(n_out):
+                to[k * ld + j] = w[j * n_in + k]
+
+
+@inner()
+def tangent(net: Any, depth: int, x: Any, rows: int, n: int, v: Any, theta: int) -> None:
+    """After `forward`: how the outputs of n rows change along `v`, at the last layer's T."""
+    for l in range(depth):
+        t = at(net, l * COLUMNS)
+        n_in, ld_in, ld, y, bias = t[IN], t[LD_IN], t[LD_OUT], at(x, t[T]), at(v, t[B] - theta)
+        below = at(x, rows if l == 0 else net[(l - 1) * COLUMNS + H])
+        product(below, ld_in, 1, at(x, t[VT]), ld, y, ld, n, ld, n_in, False)
+        if l:
+            product(at(x, net[(l - 1) * COLUMNS + T]), ld_in, 1, at(x, t[WT]), ld, y, ld, n, ld, n_in, True)
+        for r in range(n):
+            for j in range(t[OUT]):
+                y[r * ld + j] += bias[j]
+        slope(y, at(x, t[H]), n * ld, t[KIND])
 
 
 class Places:
@@ -173,9 +200,9 @@ def table(sizes: list[int], kinds: list[int], places: Places, rows: int, theta: 
         ld_in, ld = pad(n_in), pad(n_out)
         turned = -(-n_in // 4) * ld < -(-n_out // 4) * ld_in
         t[[IN, OUT, W, B, GRAD]] = n_in, n_out, theta, theta + n_in * n_out, grad
-        t[[WT, BIAS, DB]] = [places.take(x) for x in (n_in * ld, ld, ld)]
+        t[[WT, VT, BIAS, DB]] = [places.take(x) for x in (n_in * ld, n_in * ld, ld, ld)]
         t[G] = places.take((n_in + 8) * ld if turned else (n_out + 8) * ld_in)
-        t[[H, D]] = [places.take((rows + 8) * ld) for _ in range(2)]
+        t[[H, D, T]] = [places.take((rows + 8) * ld) for _ in range(3)]
         t[[LD_IN, LD_OUT, KIND, TURNED]] = ld_in, ld, kind, turned
         theta, grad = theta + n_in * n_out + n_out, grad + n_in * n_out + n_out
     return net

@@ -4,20 +4,20 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from logpi.fast.compiled import entry, inner
 from logpi.fast.heads import BLOCK, ENTROPY, KL_OLD, LOG_PI
 from logpi.fast.network import forward
 from logpi.fast.special import exp
-from logpi.fast.tile import ENTRY, OPTIONS, at, copy, doubles, floats, ints, octets
+from logpi.fast.tile import at, copy, doubles, floats, ints, octets
 from logpi.fast.update import (
-    ANSWERS, CRITIC, CRITIC_DEPTH, LD_X, N_OBS, POLICY, POLICY_DEPTH, THETA, VALUE_H, VALUE_LD, X, bring, fetch, look, refresh,
+    ANSWERS, CRITIC, CRITIC_DEPTH, LD_X, N_OBS, POLICY, POLICY_DEPTH, THETA, VALUE_H, VALUE_LD, X, bring, fetch, look, refresh, width_of,
 )  # fmt: skip
 
 f32 = np.float32
 
 
-@njit(**OPTIONS)
+@inner()
 def judge(plan: Any, x: Any, n: int) -> None:
     """The critic's pass over n observations brought; it may stand on the policy's own network."""
     if plan[CRITIC_DEPTH]:
@@ -26,7 +26,7 @@ def judge(plan: Any, x: Any, n: int) -> None:
         forward(at(plan, plan[POLICY]), plan[POLICY_DEPTH], x, plan[X], n)
 
 
-@njit(**ENTRY)
+@entry
 def value(
     plan_at: int, x_at: int, tensors_at: int, places_at: int, count: int, obs_at: int, rows: int, value_at: int
 ) -> None:
@@ -44,7 +44,7 @@ def value(
             found[begin + r] = x[plan[VALUE_H] + r * plan[VALUE_LD]]
 
 
-@njit(**ENTRY)
+@entry
 def following(
     plan_at: int, x_at: int, final_at: int, ended_at: int, value_at: int, next_at: int, rows: int, steps: int
 ) -> None:
@@ -67,7 +67,7 @@ def following(
             n = 0
 
 
-@njit(**ENTRY)
+@entry
 def drawn(params_at: int, action_at: int, log_pi_at: int, rows: int, size: int) -> None:
     """log pi of actions drawn from logits [rows, size]."""
     params, action, log_pi = floats(params_at), ints(action_at), floats(log_pi_at)
@@ -81,7 +81,7 @@ def drawn(params_at: int, action_at: int, log_pi_at: int, rows: int, size: int) 
         log_pi[r] = row[action[r]] - top - f32(math.log(total))
 
 
-@njit(**ENTRY)
+@entry
 def episodes(ended_at: int, taken_at: int, rows: int, steps: int, length_at: int) -> int:
     """Lengths of the episodes that ended, in the order in which they did; taken [rows]: steps of the current ones, kept up."""
     ended, taken, length = octets(ended_at), ints(taken_at), ints(length_at)
@@ -96,7 +96,7 @@ def episodes(ended_at: int, taken_at: int, rows: int, steps: int, length_at: int
     return count
 
 
-@njit(**ENTRY)
+@entry
 def report(
     plan_at: int, x_at: int, registers_at: int, tensors_at: int, places_at: int, count: int, data_at: int, row_at: int,
     rows: int, fields: int, columns_at: int, low: float, high: float, found_at: int,
@@ -107,7 +107,7 @@ def report(
     data, row, columns = floats(data_at), ints(row_at), ints(columns_at)
     fetch(ints(tensors_at), ints(places_at), count, at(x, plan[THETA]))
     refresh(plan, x)
-    width = plan[N_OBS] + plan[N_OBS + 1] + plan[N_OBS + 2] + fields
+    width = width_of(plan, fields)
     first = at(registers, (ANSWERS + 1) * BLOCK)
     for begin in range(0, rows, BLOCK):
         n = min(BLOCK, rows - begin)
@@ -127,7 +127,7 @@ def report(
                 found[6] += target * target
 
 
-@njit(**ENTRY)
+@entry
 def pack(places_at: int, count: int, data_at: int, rows: int, width: int) -> None:
     """data [rows, width] from `count` arrays; places of each: address, whether of int64, width, first column."""
     places, data = ints(places_at), floats(data_at)
@@ -139,7 +139,7 @@ def pack(places_at: int, count: int, data_at: int, rows: int, width: int) -> Non
                 data[r * width + column + j] = f32(whole[r * size + j]) if p[1] else here[r * size + j]
 
 
-@njit(**ENTRY)
+@entry
 def backward(x_at: int, decay_at: int, y_at: int, rows: int, steps: int) -> None:
     """y_t = x_t + decay_t y_{t+1} of every row."""
     x, decay, y = floats(x_at), floats(decay_at), floats(y_at)
@@ -150,7 +150,7 @@ def backward(x_at: int, decay_at: int, y_at: int, rows: int, steps: int) -> None
             y[t] = last
 
 
-@njit(**ENTRY)
+@entry
 def gae(
     reward_at: int, value_at: int, next_at: int, terminated_at: int, truncated_at: int, found_at: int,
     rows: int, steps: int, gamma: float, lam: float,
@@ -166,7 +166,7 @@ def gae(
             found[t] = last
 
 
-@njit(**ENTRY)
+@entry
 def standardise(psi_at: int, mask_at: int, found_at: int, count: int, eps: float) -> None:
     """Sums in float64."""
     psi, mask, found = floats(psi_at), octets(mask_at), floats(found_at)
@@ -183,7 +183,7 @@ def standardise(psi_at: int, mask_at: int, found_at: int, count: int, eps: float
         found[i] = (psi[i] - mean) / scale if mask[i] else f32(0)
 
 
-@njit(**ENTRY)
+@entry
 def finite(places_at: int, count: int) -> bool:
     """Are the numbers at places [count, 2], address and number, all finite? inf and NaN times 0 are NaN."""
     places = ints(places_at)

@@ -7,15 +7,15 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from logpi.fast.compiled import entry, inner
 from logpi.envs.cartpole import (
     FORCE, GRAVITY, HALF_LENGTH, MASS_POLE, MASS_TOTAL, STEP_LIMIT, TAU, THETA_LIMIT, X_LIMIT,
 )  # fmt: skip
 from logpi.fast.heads import BETA, BLOCK, CATEGORICAL, softplus
 from logpi.fast.network import COLUMNS, H, LD_OUT, forward
 from logpi.fast.special import exp
-from logpi.fast.tile import ENTRY, OPTIONS, address, at, copy, floats, ints, octets
+from logpi.fast.tile import address, at, copy, floats, ints, octets
 from logpi.fast.update import HEAD, KNOW, LD_X, N_LOG_STD, N_OBS, N_OLD, POLICY, POLICY_DEPTH, THETA, X, fetch, refresh
 
 f32 = np.float32
@@ -25,7 +25,7 @@ pole, third = f32(MASS_POLE * HALF_LENGTH), f32(4 / 3)
 x_limit, theta_limit, force = f32(X_LIMIT), f32(THETA_LIMIT), f32(FORCE)
 
 
-@njit(**OPTIONS)
+@inner()
 def normalised(plan: Any, x: Any, obs: Any, normal: Any, n: int) -> None:
     """Raw observations [n, D] to where the network looks; normal: means, 1 / std, the limit; none where it is null."""
     size = plan[N_OBS]
@@ -40,7 +40,7 @@ def normalised(plan: Any, x: Any, obs: Any, normal: Any, n: int) -> None:
                 row[j] = limit if z > limit else -limit if z < -limit else z
 
 
-@njit(**OPTIONS)
+@inner()
 def distribution(plan: Any, x: Any, params: Any, stride: int, n: int) -> None:
     """The parameters of n distributions, rows of N_OLD floats `stride` apart, from the observations brought."""
     policy, size = at(plan, plan[POLICY]), plan[N_OLD]
@@ -58,7 +58,7 @@ def distribution(plan: Any, x: Any, params: Any, stride: int, n: int) -> None:
             copy(at(row, size // 2), at(x, plan[KNOW]), plan[N_LOG_STD])
 
 
-@njit(**OPTIONS)
+@inner()
 def chosen(params: Any, race: Any, size: int) -> int:
     """The first to arrive: argmax(logits - log race)."""
     best, top = 0, params[0] - f32(math.log(race[0]))
@@ -69,7 +69,7 @@ def chosen(params: Any, race: Any, size: int) -> int:
     return best
 
 
-@njit(**ENTRY)
+@entry
 def prepare(plan_at: int, x_at: int, tensors_at: int, places_at: int, count: int) -> None:
     """Take the parameters over, before the steps of a rollout."""
     plan, x = ints(plan_at), floats(x_at)
@@ -77,7 +77,7 @@ def prepare(plan_at: int, x_at: int, tensors_at: int, places_at: int, count: int
     refresh(plan, x)
 
 
-@njit(**ENTRY)
+@entry
 def act(
     plan_at: int, x_at: int, obs_at: int, normal_at: int, noise_at: int, n: int, params_at: int, action_at: int
 ) -> None:
@@ -100,7 +100,7 @@ def act(
                 action[r * d + j] = params[r * size + j] + exp(params[r * size + d + j]) * noise[r * d + j]
 
 
-@njit(**OPTIONS)
+@inner()
 def push(s: Any, n: int, i: int, right: bool) -> bool:
     """One step of pole i of the state [4, n], in place; has it fallen, or the cart left?"""
     theta, omega = s[2 * n + i], s[3 * n + i]
@@ -115,7 +115,7 @@ def push(s: Any, n: int, i: int, right: bool) -> bool:
     return abs(s[i]) > x_limit or abs(s[2 * n + i]) > theta_limit
 
 
-@njit(**ENTRY)
+@entry
 def cartpole(
     plan_at: int, x_at: int, normal_at: int, noise_at: int, state_at: int, age_at: int, fresh_at: int, n: int, steps: int,
     obs_at: int, final_at: int, params_at: int, action_at: int, terminated_at: int, truncated_at: int,

@@ -4,9 +4,9 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-from logpi.fast.tile import OPTIONS, bits_of, float_of
+from logpi.fast.compiled import inner
+from logpi.fast.tile import bits_of, float_of
 
 f32 = np.float32
 LOG2E, LN2_HIGH, LN2_LOW = f32(1.44269504088896341), f32(0.693359375), f32(-2.12194440e-4)
@@ -30,7 +30,7 @@ L0, L1, L2, L3, L4, L5, L6, L7, L8 = (
 ASYMPTOTIC = 8.0  # from here on the series of digamma and trigamma are exact to 1e-12
 
 
-@njit(**OPTIONS)
+@inner()
 def exp(x: Any) -> Any:
     """e^x to 1e-7, relative; 0 below -87.3, inf above 88.37, NaN for NaN."""
     held = LARGEST if x > LARGEST else x
@@ -44,7 +44,7 @@ def exp(x: Any) -> Any:
     return ZERO if x < SMALLEST else y
 
 
-@njit(**OPTIONS)
+@inner()
 def log(x: Any) -> Any:
     """log x of a normal x > 0 to 1e-7; of no other number."""
     bits = bits_of(x)
@@ -58,7 +58,7 @@ def log(x: Any) -> Any:
     return r + (y + exponent * LN2_LOW - HALF * z) + exponent * LN2_HIGH
 
 
-@njit(**OPTIONS)
+@inner()
 def digamma(x: float) -> float:
     """d/dx log Gamma(x), x > 0, in float64."""
     total = 0.0
@@ -69,7 +69,7 @@ def digamma(x: float) -> float:
     return total + math.log(x) - 0.5 / x - s * (1 / 12 - s * (1 / 120 - s * (1 / 252 - s * (1 / 240 - s / 132))))
 
 
-@njit(**OPTIONS)
+@inner()
 def trigamma(x: float) -> float:
     """d^2/dx^2 log Gamma(x), x > 0, in float64."""
     total = 0.0

@@ -40,6 +40,18 @@ def twinned(plain: F) -> F:
     return cast(F, either)
 
 
+def fusable(plain: F) -> F:
+    """A step of a surrogate, its first argument, that the run's fused twins do where they cover it: see `fast.fused`."""
+
+    @functools.wraps(plain)
+    def either(surrogate: Any, *args: Any, **kwargs: Any) -> Any:
+        fused = getattr(surrogate, "fused", None)
+        found = None if fused is None else getattr(fused, plain.__name__)(surrogate, *args, **kwargs)
+        return plain(surrogate, *args, **kwargs) if found is None else found
+
+    return cast(F, either)
+
+
 def taken(x: Any) -> bool:
     if isinstance(x, torch.Tensor):
         return x.dtype in TAKEN and x.device.type == "cpu" and not (x.requires_grad and torch.is_grad_enabled())

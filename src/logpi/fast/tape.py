@@ -8,12 +8,12 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from logpi.fast.compiled import inner
 from logpi.fast.heads import BLOCK
 from logpi.fast.program import OPS
 from logpi.fast.special import exp
-from logpi.fast.tile import OPTIONS, at
+from logpi.fast.tile import at
 
 f32 = np.float32
 ZERO, HALF, ONE, TWO = f32(0), f32(0.5), f32(1), f32(2)
@@ -27,7 +27,7 @@ ADD, SUB, MUL, DIV, MINIMUM, MAXIMUM, GT, GE, LT, LE, EQ, WHERE = (
 LINE = 5  # integers of an operation: op, a, b, c, live
 
 
-@njit(**OPTIONS)
+@inner()
 def rare(op: int, a: Any, b: Any) -> Any:
     """One element of an operation."""
     if op == LOG:
@@ -61,7 +61,7 @@ def rare(op: int, a: Any, b: Any) -> Any:
     return a
 
 
-@njit(**OPTIONS)
+@inner()
 def evaluate(tape: Any, count: int, first: int, registers: Any, n: int) -> None:
     """The inputs stand in the first rows, the results of `count` operations follow from row `first` on."""
     for i in range(count):
@@ -100,7 +100,7 @@ def evaluate(tape: Any, count: int, first: int, registers: Any, n: int) -> None:
                 y[r] = rare(line[0], a[r], b[r])
 
 
-@njit(**OPTIONS)
+@inner()
 def steep(op: int, a: Any, y: Any) -> Any:
     """dy / da of an operation on one operand."""
     if op == EXP:
@@ -126,7 +126,7 @@ def steep(op: int, a: Any, y: Any) -> Any:
     return ONE if op == SAME else ZERO
 
 
-@njit(**OPTIONS)
+@inner()
 def steeper(op: int, first: bool, a: Any, b: Any) -> Any:
     """The derivative of an operation on two by `a`, which is the first or the second; a tie gives half."""
     if op == DIV:
@@ -138,7 +138,7 @@ def steeper(op: int, first: bool, a: Any, b: Any) -> Any:
     return ZERO
 
 
-@njit(**OPTIONS)
+@inner()
 def differentiate(tape: Any, count: int, first: int, registers: Any, slopes: Any, weight: Any, n: int) -> None:
     """slopes <- weight times the derivative of the last result by each register that is live."""
     for i in range((first + count) * BLOCK):
@@ -151,7 +151,7 @@ def differentiate(tape: Any, count: int, first: int, registers: Any, slopes: Any
             back(line, at(registers, (first + i) * BLOCK), at(slopes, (first + i) * BLOCK), registers, slopes, n)
 
 
-@njit(**OPTIONS)
+@inner()
 def back(line: Any, y: Any, g: Any, registers: Any, slopes: Any, n: int) -> None:
     """One operation's slopes g, passed on to its operands."""
     op, a, b = line[0], at(registers, line[1] * BLOCK), at(registers, line[2] * BLOCK)

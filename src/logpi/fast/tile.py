@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import binding, ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-ENTRY: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}  # called from Python
-OPTIONS = ENTRY | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called by other kernels alone
+from logpi.fast.compiled import inner
+
 PAD = 16  # floats: every row of B and C is this long, or a multiple
 
 
@@ -152,7 +152,7 @@ def copy(context: Any, to: Any, source: Any, count: Any) -> Any:
 _eight, _four = tile_of(8), tile_of(4)
 
 
-@njit(**OPTIONS)
+@inner()
 def product(
     a: Any, sm: int, sk: int, b: Any, ldb: int, c: Any, ldc: int, rows: int, columns: int, depth: int, add: bool
 ) -> None:

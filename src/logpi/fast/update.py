@@ -9,12 +9,12 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from logpi.fast.compiled import entry, inlined, inner
 from logpi.fast.heads import BLOCK, answer, pull
 from logpi.fast.network import COLUMNS, D, H, LD_OUT, backward, forward, gather, load
 from logpi.fast.tape import differentiate, evaluate
-from logpi.fast.tile import ENTRY, OPTIONS, at, copy, doubles, floats, ints
+from logpi.fast.tile import at, copy, doubles, floats, ints
 
 # of a plan: where the tables of the two networks begin and how many layers they have; what the head is and knows; where the
 # critic's answer and its slope stand; and the places in x. The widths of a data row's parts come last.
@@ -29,12 +29,18 @@ ANSWERS = 4  # of the policy; the critic's follows, then the data
 ZERO = np.float32(0)
 
 
-@njit(**OPTIONS, inline="always")
+@inner()
+def width_of(plan: Any, fields: int) -> int:
+    """Floats of a data row."""
+    return plan[N_OBS] + plan[N_ACTION] + plan[N_OLD] + fields
+
+
+@inlined
 def bring(plan: Any, x: Any, registers: Any, fields: int, data: Any, row: Any, n: int) -> None:
     """Row row[r] of `data`, for r < n, to where the networks, the head and the program look for it."""
     n_obs, n_action, n_old = plan[N_OBS], plan[N_ACTION], plan[N_OLD]
     for r in range(n):
-        source = at(data, row[r] * (n_obs + n_action + n_old + fields))
+        source = at(data, row[r] * width_of(plan, fields))
         copy(at(x, plan[X] + r * plan[LD_X]), source, n_obs)
         copy(at(x, plan[ACTION] + r * n_action), at(source, n_obs), n_action)
         copy(at(x, plan[OLD] + r * n_old), at(source, n_obs + n_action), n_old)
@@ -42,7 +48,7 @@ def bring(plan: Any, x: Any, registers: Any, fields: int, data: Any, row: Any, n
             registers[(ANSWERS + 1 + j) * BLOCK + r] = source[n_obs + n_action + n_old + j]
 
 
-@njit(**OPTIONS, inline="always")
+@inlined
 def refresh(plan: Any, x: Any) -> None:
     """What the networks and the head keep of the parameters."""
     load(at(plan, plan[POLICY]), plan[POLICY_DEPTH], x)
@@ -50,7 +56,7 @@ def refresh(plan: Any, x: Any) -> None:
     copy(at(x, plan[KNOW]), at(x, plan[LOG_STD]), plan[N_LOG_STD])
 
 
-@njit(**OPTIONS, inline="always")
+@inlined
 def look(plan: Any, x: Any, registers: Any, kl: bool, n: int) -> None:
     """What policy and critic say of the n rows brought: the first registers."""
     policy, critic = at(plan, plan[POLICY]), at(plan, plan[CRITIC])
@@ -65,7 +71,7 @@ def look(plan: Any, x: Any, registers: Any, kl: bool, n: int) -> None:
             registers[ANSWERS * BLOCK + r] = x[plan[VALUE_H] + r * plan[VALUE_LD]]
 
 
-@njit(**OPTIONS, inline="always")
+@inlined
 def back(plan: Any, x: Any, registers: Any, slopes: Any, kl: bool, n: int, add: bool) -> None:
     """The gradient of the parameters, from the slopes of the answers."""
     policy, critic = at(plan, plan[POLICY]), at(plan, plan[CRITIC])
@@ -81,7 +87,7 @@ def back(plan: Any, x: Any, registers: Any, slopes: Any, kl: bool, n: int, add: 
     backward(critic, plan[CRITIC_DEPTH], x, plan[X], n, add)
 
 
-@njit(**OPTIONS, inline="always")
+@inlined
 def climb(
     plan: Any, x: Any, program: Any, registers: Any, data: Any, row: Any, weight: Any, rows: int
 ) -> tuple[float, float]:
@@ -108,7 +114,7 @@ def climb(
     return total, worst
 
 
-@njit(**OPTIONS | {"fastmath": {"contract", "reassoc"}})
+@inner("reassoc")
 def norm_of(x: Any, size: int) -> float:
     total = 0.0
     for i in range(size):
@@ -116,7 +122,7 @@ def norm_of(x: Any, size: int) -> float:
     return math.sqrt(total)
 
 
-@njit(**OPTIONS)
+@inner()
 def adam(theta: Any, grad: Any, m: Any, v: Any, size: int, step: float, rates: Any, shrink: float) -> None:
     """Ascends `shrink` times the gradient; rates: lr, beta1, beta2, eps (Kingma & Ba 2015, algorithm 1)."""
     beta1, beta2 = rates[1], rates[2]
@@ -131,20 +137,20 @@ def adam(theta: Any, grad: Any, m: Any, v: Any, size: int, step: float, rates: A
         theta[i] += length * m[i] / (np.float32(math.sqrt(v[i])) * root + small)
 
 
-@njit(**OPTIONS, inline="always")
+@inlined
 def fetch(tensors: Any, places: Any, count: int, into: Any) -> None:
     """Torch's tensors, by their addresses, into a flat vector; places: where in it each begins, how many it has."""
     for i in range(count):
         copy(at(into, places[2 * i]), floats(tensors[i]), places[2 * i + 1])
 
 
-@njit(**OPTIONS, inline="always")
+@inlined
 def give(tensors: Any, places: Any, count: int, source: Any) -> None:
     for i in range(count):
         copy(floats(tensors[i]), at(source, places[2 * i]), places[2 * i + 1])
 
 
-@njit(**ENTRY)
+@entry
 def ascend(
     plan_at: int, x_at: int, program_at: int, registers_at: int, tensors_at: int, places_at: int, count: int,
     data_at: int, row_at: int, weight_at: int, bounds_at: int, minibatches: int,

@@ -72,6 +72,7 @@ def _called(function: Any, page: type | None = None) -> dict[FunctionType, bool]
     def visit(node: ast.AST, optional: bool) -> None:
         for thing in _named(node, function.__globals__):
             if inspect.isfunction(thing) and thing.__module__.startswith(FACTORS):
+                thing = inspect.unwrap(thing)
                 found[thing] = found.get(thing, True) and optional
         if (
             page is not None

@@ -7,11 +7,13 @@ from torch import Tensor
 
 from logpi.batch import Batch, Rows
 from logpi.errors import LogpiError
+from logpi.fast.switch import fusable
 from logpi.finite import check
 
 Parts = Callable[[Batch], Iterator[Tensor]]  # a minibatch -> scalars that sum to the quantity
 
 
+@fusable
 def ascend(
     surrogate: Parts,
     rows: Rows,
@@ -28,11 +30,8 @@ def ascend(
     KL of all rows exceeds it. Returns the means over the steps taken of the surrogate and of the raw gradient norm.
     """
     params = [p for group in optimizer.param_groups for p in group["params"]]
-    fused = getattr(surrogate, "fused", None)
     if optimizer.param_groups[0].get("initial_lr") == 0:
         raise LogpiError("This page ascends but has no learning rate: give it a field lr, as in lr: float = 3e-3.")
-    if fused is not None and (found := fused.ascend(surrogate, rows, optimizer, epochs, minibatches, max_grad_norm, target_kl)):
-        return found
     values, norms = [], []
     for epoch in range(epochs):
         for k, mini in enumerate(rows.shuffled(minibatches)):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from logpi.batch import Rows
+from logpi.fast.switch import fusable
 from logpi.finite import check
 from logpi.step.gradient import Parts, total
 
@@ -50,6 +51,7 @@ def hessian_product(kl: Parts, rows: Rows, params: list[Tensor], v: Tensor) -> T
     return out
 
 
+@fusable
 def natural_direction(
     surrogate: Parts,
     kl: Any,
@@ -74,10 +76,22 @@ def natural_direction(
             return rows.in_memory(rows.batch, lambda b: hessian_product(kl, rows, params, v)) + damping * v
         return rows.in_memory(rows.batch, lambda b: sum(flat(x) for x in kl.fisher(b, like(v, params)))) + damping * v
 
+    return to_border(matvec, g, delta, iterations), g, before
+
+
+def to_border(matvec: Matvec, g: Tensor, delta: float, iterations: int) -> Tensor:
+    """sqrt(2 delta / x'Ax) x, x = A^-1 g: to the border of the region in which the quadratic model of the KL is delta."""
     x = conjugate_gradient(matvec, g, iterations)
     curvature = x @ matvec(x)
     check("natural direction", curvature)
-    return torch.where(curvature > 0, (2 * delta / curvature).sqrt() * x, 0.0), g, before
+    return torch.where(curvature > 0, (2 * delta / curvature).sqrt() * x, 0.0)
+
+
+@fusable
+def look(surrogate: Parts, kl: Any, rows: Rows, side: str) -> tuple[Tensor, Tensor]:
+    """(the surrogate, the mean KL) of all rows, as the policy is now."""
+    gain = rows.in_memory(rows.batch, lambda b: total(surrogate(b)))
+    return gain, rows.in_memory(rows.batch, lambda b: total(kl(b, side)))
 
 
 def natural_step(
@@ -121,8 +135,8 @@ def trust_region_step(
     info = {"grad_norm": g.norm(), "expected_gain": g @ step}
     for k in range(backtracks):
         move(params, old, shrink**k * step)
-        gain = rows.in_memory(rows.batch, lambda b: total(surrogate(b))) - before
-        divergence = rows.in_memory(rows.batch, lambda b: total(kl(b, side)))
+        value, divergence = look(surrogate, kl, rows, side)
+        gain = value - before
         if 0 < gain < torch.inf and divergence <= delta:
             found = {"accepted": torch.ones_like(gain), "backtracks": torch.full_like(gain, k), "gain": gain}
             return info | found | {"step_norm": shrink**k * step.norm()}

@@ -1,0 +1,89 @@
+"""The dense product for every shape and stride, and the scalar functions over their whole range."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("numba")
+scipy_special = pytest.importorskip("scipy.special")
+
+import kernels  # noqa: E402
+
+from logpi.fast.tile import PAD, WIDTH  # noqa: E402
+
+SIZES = [1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 16, 17, 31, 33, 64]
+
+
+def padded(n: int) -> int:
+    return -(-n // PAD) * PAD
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["rows of A", "columns of A"])
+@pytest.mark.parametrize("add", [False, True], ids=["set", "added"])
+def test_a_product_of_any_shape_is_numpys_and_writes_whole_tiles_alone(turned: bool, add: bool) -> None:
+    g = np.random.default_rng(0)
+    for m, n, k in itertools.islice(itertools.product(SIZES, SIZES, SIZES), 0, None, 7):
+        tall, wide = m + 8, padded(n)
+        a = g.normal(size=(k, tall) if turned else (tall, k + 3)).astype(np.float32)
+        b = g.normal(size=(k, wide)).astype(np.float32)
+        c = g.normal(size=(tall, wide + PAD)).astype(np.float32)
+        before, exact = c.copy(), (a.T if turned else a[:, :k])[:m].astype(float) @ b[:, :n].astype(float)
+        kernels.product(a, (1, tall) if turned else (k + 3, 1), b, c, (m, n, k), add)
+        exact += before[:m, :n] if add else 0
+        assert np.abs(c[:m, :n] - exact).max() < 1e-6 * (2 + k)
+        columns = -(-n // WIDTH) * WIDTH
+        assert np.array_equal(c[m + 7 :], before[m + 7 :]), "no row further than seven beyond"
+        assert np.array_equal(c[:, columns:], before[:, columns:]), "no column beyond the last vector"
+
+
+def test_tanh_is_torchs_over_the_whole_range() -> None:
+    x = np.concatenate([np.linspace(-12, 12, 200_001), 10.0 ** np.linspace(-40, 30, 5001)]).astype(np.float32)
+    x = np.concatenate([x, -x, np.float32([0, np.inf, -np.inf, 1e-45, np.nan])])
+    with np.errstate(invalid="ignore"):
+        y, exact = kernels.tanh(x), np.tanh(x.astype(float))
+    assert np.isnan(y[-1]) and np.array_equal(y[-5:-2], [0, y[-4], -y[-4]]) and abs(y[-4] - 1) < 5e-7
+    assert np.abs(y - exact)[:-1].max() < 5e-7
+    small = (np.abs(x) < 1) & (np.abs(x) > 1e-30)
+    assert (np.abs(y - exact)[small] / np.abs(exact[small])).max() < 5e-7
+
+
+def test_exp_is_right_from_the_smallest_to_the_largest_float() -> None:
+    x = np.linspace(-87.3, 88.7, 400_001).astype(np.float32)
+    y, exact = kernels.exp(x), np.exp(x.astype(float))
+    off = np.abs(y - exact) / exact
+    assert off.max() < 3e-7, f"exp({x[off.argmax()]}) is {y[off.argmax()]}, not {exact[off.argmax()]}"
+    assert np.array_equal(kernels.exp(np.float32([0, -0.0, 1e-45, -1e-45])), np.ones(4, np.float32))
+
+
+def test_exp_beyond_the_floats_is_zero_or_infinite_and_nan_stays() -> None:
+    y = kernels.exp(np.float32([89, 1e4, 1e38, np.inf, -89, -1e4, -1e38, -np.inf, np.nan]))
+    assert np.isposinf(y[:4]).all() and not y[4:8].any() and np.isnan(y[8])
+
+
+def test_digamma_and_trigamma_are_scipys() -> None:
+    x = np.concatenate([np.linspace(1, 12, 20_001), 10.0 ** np.linspace(0, 12, 2001), [1e-3, 0.1, 0.5]])
+    first, second = kernels.gammas(x)
+    exact = scipy_special.digamma(x), scipy_special.polygamma(1, x)
+    assert (np.abs(first - exact[0]) / np.maximum(1, np.abs(exact[0]))).max() < 1e-11
+    assert (np.abs(second - exact[1]) / exact[1]).max() < 1e-10
+    assert all(np.isnan(y).all() for y in kernels.gammas(np.array([np.nan])))
+
+
+def test_fifty_steps_of_adam_are_torchs() -> None:
+    generator, size = torch.Generator().manual_seed(0), 333
+    theta = torch.randn(size, generator=generator)
+    own, m, v = theta.numpy().copy(), np.zeros(size, np.float32), np.zeros(size, np.float32)
+    p = torch.nn.Parameter(theta.clone())
+    optimizer = torch.optim.Adam([p], lr=3e-3, eps=1e-5, fused=True)
+    for step in range(1, 51):
+        grad = torch.randn(size, generator=generator) * 10.0 ** torch.randint(-7, 3, (size,), generator=generator)
+        rate, shrink = 3e-3 * (1 - step / 60), 1.0 if step % 3 else 0.37
+        p.grad, optimizer.param_groups[0]["lr"] = -grad * shrink, rate
+        optimizer.step()
+        kernels.adam(own, grad.numpy(), m, v, step, (rate, 0.9, 0.999, 1e-5), shrink)
+        assert np.abs(own - p.detach().numpy()).max() < 2e-6, step
+    kept = optimizer.state[p]
+    for mine, torchs in ((-m, kept["exp_avg"]), (v, kept["exp_avg_sq"])):
+        assert np.allclose(mine, torchs.numpy(), rtol=1e-5, atol=1e-12)
