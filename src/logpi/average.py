@@ -33,7 +33,7 @@ def weights(kind: Kind, mask: Tensor, budget: float | None = None) -> Tensor:
     if kind == "per_budget" and budget is not None:
         return ours / (rows * budget)
     raise ValueError(
-        f"average {kind!r}, budget {budget}: there is per_episode, per_action, per_sequence, per_budget (with a budget)."
+        f"average {kind!r}, budget {budget}: per_episode, per_action, per_sequence, or per_budget with one."
     )
 
 

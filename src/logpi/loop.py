@@ -109,8 +109,7 @@ def update(parts: Parts, batch: Batch) -> tuple[Batch, dict[str, Any]]:
     info = read_once(info | noisy | rows.in_memory(rows.batch, lambda b: measure(parts, rows, surrogate, bool(noisy))))
     check_first_ratio(info.get("first_ratio_error", 0.0), batch)
     if rows.halvings:
-        state["micro"] = rows.micro
-        info["micro"] = float(state["micro"])
+        state["micro"], info["micro"] = rows.micro, float(rows.micro or 0)
     if hasattr(method, "adapt"):
         state.update(method.adapt(state, info | {"batch": batch}))
     return batch, info

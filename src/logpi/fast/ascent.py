@@ -8,7 +8,7 @@ from torch import Tensor
 
 from logpi.batch import Rows
 from logpi.fast import update
-from logpi.fast.machine import Columns, Loaded, Machine, address
+from logpi.fast.machine import Columns, Machine, address
 from logpi.fast.program import NotCovered, Program
 from logpi.finite import check
 

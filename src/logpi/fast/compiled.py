@@ -20,7 +20,9 @@ def folder() -> Path:
     total = hashlib.sha256(numba.__version__.encode())
     for file in sorted(Path(__file__).parent.glob("*.py")):
         total.update(file.read_bytes())
-    home = os.environ.get("NUMBA_CACHE_DIR") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "logpi"
+    home = (
+        os.environ.get("NUMBA_CACHE_DIR") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "logpi"
+    )
     return Path(home) / f"kernels-{total.hexdigest()[:16]}"
 
 
@@ -40,11 +42,12 @@ WRITABLE = writable()
 
 def entry(kernel: Callable[..., Any]) -> Any:
     """A kernel that Python calls: kept in the cache, with all that it calls."""
-    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(FOLDER)
+    config: Any = numba.config
+    before, config.CACHE_DIR = config.CACHE_DIR, str(FOLDER)
     try:
         return njit(cache=WRITABLE, **OPTIONS)(kernel)
     finally:
-        numba.config.CACHE_DIR = before
+        config.CACHE_DIR = before
 
 
 def inner(*freedoms: str) -> Callable[[Callable[..., Any]], Any]:

@@ -6,13 +6,31 @@ import numpy as np
 
 from logpi.fast.compiled import entry, inner
 from logpi.fast.heads import BETA, BLOCK, CATEGORICAL, KL_NEW, KL_OLD, softplus
-from logpi.fast.network import COLUMNS, D, H, LD_OUT, T, backward, forward, gather, tangent, turn
+from logpi.fast.network import COLUMNS, LD_OUT, D, H, T, backward, forward, gather, tangent, turn
 from logpi.fast.special import exp, trigamma
 from logpi.fast.tape import evaluate
 from logpi.fast.tile import at, doubles, floats, ints
 from logpi.fast.update import (
-    COUNT, FIELDS, FIRST, GRAD, HEAD, KNOW, LOG_STD, N_LOG_STD, N_OLD, POLICY, POLICY_DEPTH, SIZE, TAPE, THETA, X,
-    bring, fetch, look, refresh, width_of,
+    COUNT,
+    FIELDS,
+    FIRST,
+    GRAD,
+    HEAD,
+    KNOW,
+    LOG_STD,
+    N_LOG_STD,
+    N_OLD,
+    POLICY,
+    POLICY_DEPTH,
+    SIZE,
+    TAPE,
+    THETA,
+    X,
+    bring,
+    fetch,
+    look,
+    refresh,
+    width_of,
 )  # fmt: skip
 
 f32 = np.float32

@@ -23,9 +23,10 @@ HALF_LOG_2PI, HALF, ONE, TWO, ZERO = f32(0.5 * math.log(2 * math.pi)), f32(0.5),
 LOWEST = f32(np.finfo(np.float32).min)
 
 
-
 @inlined
-def answer(head: int, out: Any, ld: int, know: Any, action: Any, old: Any, size: int, kl: bool, said: Any, n: int) -> None:
+def answer(
+    head: int, out: Any, ld: int, know: Any, action: Any, old: Any, size: int, kl: bool, said: Any, n: int
+) -> None:
     """What is said of n rows."""
     if head == CATEGORICAL:
         categorical(out, ld, action, old, size, kl, know, said, n)
@@ -73,9 +74,7 @@ def log_softmax(x: Any, ld: int, size: int, into: Any, n: int) -> None:
 
 
 @inner()
-def categorical(
-    out: Any, ld: int, action: Any, old: Any, size: int, kl: bool, know: Any, said: Any, n: int
-) -> None:
+def categorical(out: Any, ld: int, action: Any, old: Any, size: int, kl: bool, know: Any, said: Any, n: int) -> None:
     """`know` is room: log p, and behind it log p_old where `kl`; each with two rows more."""
     log_p, other = know, at(know, (size + 2) * BLOCK)
     entropy, forth, back = at(said, ENTROPY), at(said, KL_OLD), at(said, KL_NEW)
@@ -146,7 +145,18 @@ def gaussian(
 
 @inner()
 def pull_gaussian(
-    squashed: bool, out: Any, ld: int, know: Any, action: Any, old: Any, size: int, kl: bool, g: Any, d: Any, on_know: Any, n: int
+    squashed: bool,
+    out: Any,
+    ld: int,
+    know: Any,
+    action: Any,
+    old: Any,
+    size: int,
+    kl: bool,
+    g: Any,
+    d: Any,
+    on_know: Any,
+    n: int,
 ) -> None:
     for r in range(n):
         mean, done, was = at(out, r * ld), at(action, r * size), at(old, 2 * r * size)

@@ -95,7 +95,7 @@ class Machine:
         if critic is not None and type(critic) is not V:
             raise NotCovered(f"its critic is a {type(critic).__name__}")
         own = layers(policy.network) if policy is not None else None
-        other = layers(critic.network) if critic is not None else None  # type: ignore[arg-type]
+        other = layers(critic.network) if critic is not None else None
         if policy is None or own is None or not policy.shared:
             return [own, other]
         trunk = layers(policy.trunk)
@@ -187,7 +187,11 @@ def head_of(policy: Policy | None) -> tuple[int, int, int, int, np.ndarray]:
     if type(head) is Gaussian:
         return GAUSSIAN, d, 2 * d, d, nothing
     width = (head.high - head.low).float().log().numpy()
-    return (BETA, 2 * d, 2 * d, d, width) if isinstance(head, Beta) else (SQUASHED, d, 2 * d, d, width - np.float32(np.log(2)))
+    return (
+        (BETA, 2 * d, 2 * d, d, width)
+        if isinstance(head, Beta)
+        else (SQUASHED, d, 2 * d, d, width - np.float32(np.log(2)))
+    )
 
 
 class Loaded:
@@ -198,7 +202,11 @@ class Loaded:
         constants = begin + len(fields)
         first, count = constants + len(program.constants), len(program.tape)
         moved = np.concatenate(
-            [np.arange(begin), [begin + fields.index(x) for x in program.data], constants + np.arange(first - constants + count)]
+            [
+                np.arange(begin),
+                [begin + fields.index(x) for x in program.data],
+                constants + np.arange(first - constants + count),
+            ]
         ).astype(np.int64)
         tape = np.zeros((count, LINE), np.int64)
         tape[:, 0], tape[:, 1:4] = program.tape[:, 0], moved[program.tape[:, 1:]]

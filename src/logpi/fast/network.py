@@ -29,7 +29,9 @@ P0, P1, P2, P3, P4, P5, P6 = (
         *(1.48572235717979e-05, 6.37261928875436e-04, 4.89352455891786e-03),
     )
 )
-Q0, Q1, Q2, Q3 = (f32(x) for x in (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03))
+Q0, Q1, Q2, Q3 = (
+    f32(x) for x in (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03)
+)
 
 
 def pad(n: int) -> int:
@@ -48,8 +50,8 @@ def tanh(x: Any) -> Any:
 @inner()
 def load(net: Any, depth: int, x: Any) -> None:
     """Transposed weights and padded biases, from the parameters."""
-    for l in range(depth):
-        t = at(net, l * COLUMNS)
+    for layer in range(depth):
+        t = at(net, layer * COLUMNS)
         n_in, n_out, w, to, ld = t[IN], t[OUT], at(x, t[W]), at(x, t[WT]), t[LD_OUT]
         for k in range(n_in):
             for j in range(n_out):
@@ -86,8 +88,8 @@ def activate(y: Any, bias: Any, ld: int, n: int, kind: int) -> None:
 def forward(net: Any, depth: int, x: Any, rows: int, n: int) -> None:
     """Activations, at the table's H, of n rows that stand at x[rows:]."""
     below = at(x, rows)
-    for l in range(depth):
-        t = at(net, l * COLUMNS)
+    for layer in range(depth):
+        t = at(net, layer * COLUMNS)
         n_in, ld_in, ld, y = t[IN], t[LD_IN], t[LD_OUT], at(x, t[H])
         if t[OUT] <= NARROW:
             narrow(below, ld_in, at(x, t[W]), n_in, y, ld, t[OUT], n)
@@ -125,26 +127,26 @@ def backward(net: Any, depth: int, x: Any, rows: int, n: int, add: bool) -> None
 
     They are added to what is there where `add`.
     """
-    for l in range(depth - 1, -1, -1):
-        t = at(net, l * COLUMNS)
+    for layer in range(depth - 1, -1, -1):
+        t = at(net, layer * COLUMNS)
         n_in, ld_in, ld, d, g = t[IN], t[LD_IN], t[LD_OUT], at(x, t[D]), at(x, t[G])
-        below = at(x, rows if l == 0 else net[(l - 1) * COLUMNS + H])
+        below = at(x, rows if layer == 0 else net[(layer - 1) * COLUMNS + H])
         if t[TURNED]:
             product(below, 1, ld_in, d, ld, g, ld, n_in, ld, n, add)
         else:
             product(d, 1, ld, below, ld_in, g, ld_in, t[OUT], ld_in, n, add)
         total(d, ld, n, at(x, t[DB]), add)
-        if l:
-            under = at(x, net[(l - 1) * COLUMNS + D])
+        if layer:
+            under = at(x, net[(layer - 1) * COLUMNS + D])
             product(d, ld, 1, at(x, t[W]), n_in, under, ld_in, n, ld_in, t[OUT], False)
-            slope(under, below, n * ld_in, net[(l - 1) * COLUMNS + KIND])
+            slope(under, below, n * ld_in, net[(layer - 1) * COLUMNS + KIND])
 
 
 @inner()
 def gather(net: Any, depth: int, x: Any) -> None:
     """The parameters' gradients in torch's layout, at GRAD."""
-    for l in range(depth):
-        t = at(net, l * COLUMNS)
+    for layer in range(depth):
+        t = at(net, layer * COLUMNS)
         n_in, n_out, to, g = t[IN], t[OUT], at(x, t[GRAD]), at(x, t[G])
         for j in range(n_out):
             if t[TURNED]:
@@ -158,8 +160,8 @@ def gather(net: Any, depth: int, x: Any) -> None:
 @inner()
 def turn(net: Any, depth: int, x: Any, v: Any, theta: int) -> None:
     """The transposed weights of a direction `v`, which lies as the parameters do from x[theta] on."""
-    for l in range(depth):
-        t = at(net, l * COLUMNS)
+    for layer in range(depth):
+        t = at(net, layer * COLUMNS)
         n_in, n_out, w, to, ld = t[IN], t[OUT], at(v, t[W] - theta), at(x, t[VT]), t[LD_OUT]
         for k in range(n_in):
             for j in range(n_out):
@@ -169,13 +171,13 @@ def turn(net: Any, depth: int, x: Any, v: Any, theta: int) -> None:
 @inner()
 def tangent(net: Any, depth: int, x: Any, rows: int, n: int, v: Any, theta: int) -> None:
     """After `forward`: how the outputs of n rows change along `v`, at the last layer's T."""
-    for l in range(depth):
-        t = at(net, l * COLUMNS)
+    for layer in range(depth):
+        t = at(net, layer * COLUMNS)
         n_in, ld_in, ld, y, bias = t[IN], t[LD_IN], t[LD_OUT], at(x, t[T]), at(v, t[B] - theta)
-        below = at(x, rows if l == 0 else net[(l - 1) * COLUMNS + H])
+        below = at(x, rows if layer == 0 else net[(layer - 1) * COLUMNS + H])
         product(below, ld_in, 1, at(x, t[VT]), ld, y, ld, n, ld, n_in, False)
-        if l:
-            product(at(x, net[(l - 1) * COLUMNS + T]), ld_in, 1, at(x, t[WT]), ld, y, ld, n, ld, n_in, True)
+        if layer:
+            product(at(x, net[(layer - 1) * COLUMNS + T]), ld_in, 1, at(x, t[WT]), ld, y, ld, n, ld, n_in, True)
         for r in range(n):
             for j in range(t[OUT]):
                 y[r * ld + j] += bias[j]

@@ -11,7 +11,22 @@ from logpi.fast.network import forward
 from logpi.fast.special import exp
 from logpi.fast.tile import at, copy, doubles, floats, ints, octets
 from logpi.fast.update import (
-    ANSWERS, CRITIC, CRITIC_DEPTH, LD_X, N_OBS, POLICY, POLICY_DEPTH, THETA, VALUE_H, VALUE_LD, X, bring, fetch, look, refresh, width_of,
+    ANSWERS,
+    CRITIC,
+    CRITIC_DEPTH,
+    LD_X,
+    N_OBS,
+    POLICY,
+    POLICY_DEPTH,
+    THETA,
+    VALUE_H,
+    VALUE_LD,
+    X,
+    bring,
+    fetch,
+    look,
+    refresh,
+    width_of,
 )  # fmt: skip
 
 f32 = np.float32

@@ -22,9 +22,23 @@ UNARY = ("neg", "exp", "log", "expm1", "log1p", "sqrt", "square", "abs", "tanh",
 BINARY = ("add", "sub", "mul", "div", "minimum", "maximum", "gt", "ge", "lt", "le", "eq")
 OPS = {name: code for code, name in enumerate((*UNARY, *BINARY, "where"))}
 OTHER_NAMES = {
-    **{"true_divide": "div", "divide": "div", "subtract": "sub", "multiply": "mul", "negative": "neg", "absolute": "abs"},
-    **{"fmin": "minimum", "fmax": "maximum", "greater": "gt", "less": "lt", "__rsub__": "rsub", "__rpow__": "rpow"},
-    **{"greater_equal": "ge", "less_equal": "le", "__rtruediv__": "rdiv", "truediv": "div", "rtruediv": "rdiv"},
+    "true_divide": "div",
+    "divide": "div",
+    "subtract": "sub",
+    "multiply": "mul",
+    "negative": "neg",
+    "absolute": "abs",
+    "fmin": "minimum",
+    "fmax": "maximum",
+    "greater": "gt",
+    "less": "lt",
+    "__rsub__": "rsub",
+    "__rpow__": "rpow",
+    "greater_equal": "ge",
+    "less_equal": "le",
+    "__rtruediv__": "rdiv",
+    "truediv": "div",
+    "rtruediv": "rdiv",
 }
 SAME = ("float", "to", "type_as", "contiguous", "clone", "requires_grad_")  # change nothing here
 
@@ -70,7 +84,7 @@ class Traced:
     def __bool__(self) -> bool:
         raise NotCovered("its objective decides on the value of a tensor")
 
-    __float__ = __int__ = __len__ = __iter__ = __getitem__ = __bool__  # type: ignore[assignment]
+    __float__ = __int__ = __len__ = __iter__ = __getitem__ = __bool__
 
 
 def _operator(name: str) -> Callable[..., Traced]:
@@ -125,7 +139,7 @@ class Writer:
         return self.op(name, *args)
 
 
-def _clamp(w: Writer, x: Any, min: Any = None, max: Any = None) -> Traced:  # noqa: A002
+def _clamp(w: Writer, x: Any, min: Any = None, max: Any = None) -> Traced:
     """At a bound torch's clamp passes the gradient whole, where a minimum would halve it."""
     x = w.value(x)
     if min is not None:

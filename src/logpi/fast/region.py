@@ -44,7 +44,17 @@ class Region:
         arrays = (m.plan, m.x, self.loaded.ints, self.loaded.registers, tensors, m.places)
         more = (self.data, index, self.weight, bounds)
         update.ascend(
-            *map(address, arrays), len(m.places), *map(address, more), 1, 0.0, -1.0, 0.9, 0.999, 1e-8, np.inf, address(found)
+            *map(address, arrays),
+            len(m.places),
+            *map(address, more),
+            1,
+            0.0,
+            -1.0,
+            0.9,
+            0.999,
+            1e-8,
+            np.inf,
+            address(found),
         )
         if self.surrogate.first_ratio is None:
             self.surrogate.first_ratio = float(np.expm1(found[4]))
@@ -55,8 +65,8 @@ class Region:
         plain = gradient(surrogate(rows.batch), params)
         kl = Divergence(surrogate.policy, rows)
         v = plain / plain.norm().clamp(min=1e-12)
-        pairs = {"gradient": (self.gradient()[1], plain)}
-        pairs["Fisher product"] = (self.product(v), sum(flat(x) for x in kl.fisher(rows.batch, like(v, params))))
+        curved: Any = sum(flat(x) for x in kl.fisher(rows.batch, like(v, params)))
+        pairs = {"gradient": (self.gradient()[1], plain), "Fisher product": (self.product(v), curved)}
         for what, (found, true) in pairs.items():
             off, length = float((found - true).norm()), float(true.norm())
             if np.isfinite(length) and not off <= AGREE * length + 1e-6:

@@ -8,12 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from logpi.fast.compiled import entry, inner
 from logpi.envs.cartpole import (
-    FORCE, GRAVITY, HALF_LENGTH, MASS_POLE, MASS_TOTAL, STEP_LIMIT, TAU, THETA_LIMIT, X_LIMIT,
+    FORCE,
+    GRAVITY,
+    HALF_LENGTH,
+    MASS_POLE,
+    MASS_TOTAL,
+    STEP_LIMIT,
+    TAU,
+    THETA_LIMIT,
+    X_LIMIT,
 )  # fmt: skip
+from logpi.fast.compiled import entry, inner
 from logpi.fast.heads import BETA, BLOCK, CATEGORICAL, softplus
-from logpi.fast.network import COLUMNS, H, LD_OUT, forward
+from logpi.fast.network import COLUMNS, LD_OUT, H, forward
 from logpi.fast.special import exp
 from logpi.fast.tile import address, at, copy, floats, ints, octets
 from logpi.fast.update import HEAD, KNOW, LD_X, N_LOG_STD, N_OBS, N_OLD, POLICY, POLICY_DEPTH, THETA, X, fetch, refresh
@@ -124,7 +132,13 @@ def cartpole(
     [steps, 4, n]; out of it come rows [n, steps, *].
     """
     plan, x, s, age, params = ints(plan_at), floats(x_at), floats(state_at), ints(age_at), floats(params_at)
-    noise, fresh, obs, final, action = floats(noise_at), floats(fresh_at), floats(obs_at), floats(final_at), ints(action_at)
+    noise, fresh, obs, final, action = (
+        floats(noise_at),
+        floats(fresh_at),
+        floats(obs_at),
+        floats(final_at),
+        ints(action_at),
+    )
     terminated, truncated = octets(terminated_at), octets(truncated_at)
     for t in range(steps):
         for begin in range(0, n, BLOCK):

@@ -19,7 +19,21 @@ f32 = np.float32
 ZERO, HALF, ONE, TWO = f32(0), f32(0.5), f32(1), f32(2)
 NEG, EXP, LOG, EXPM1, LOG1P, SQRT, SQUARE, ABS, TANH, SIGMOID, SIGN, DETACH, SAME = (
     OPS[x]
-    for x in ("neg", "exp", "log", "expm1", "log1p", "sqrt", "square", "abs", "tanh", "sigmoid", "sign", "detach", "same")
+    for x in (
+        "neg",
+        "exp",
+        "log",
+        "expm1",
+        "log1p",
+        "sqrt",
+        "square",
+        "abs",
+        "tanh",
+        "sigmoid",
+        "sign",
+        "detach",
+        "same",
+    )
 )
 ADD, SUB, MUL, DIV, MINIMUM, MAXIMUM, GT, GE, LT, LE, EQ, WHERE = (
     OPS[x] for x in ("add", "sub", "mul", "div", "minimum", "maximum", "gt", "ge", "lt", "le", "eq", "where")
@@ -164,7 +178,7 @@ def back(line: Any, y: Any, g: Any, registers: Any, slopes: Any, n: int) -> None
         for r in range(n):
             db[r] += g[r] if a[r] != ZERO else ZERO
             dc[r] += g[r] if a[r] == ZERO else ZERO
-    elif op == ADD or op == SUB:
+    elif op in (ADD, SUB):
         sign = ONE if op == ADD else -ONE
         for r in range(n):
             da[r] += g[r]

@@ -3,16 +3,16 @@
 Forward pass, input gradient and weight gradient are all this product, for A is read with two strides.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic as typed_intrinsic
 
 from logpi.fast.compiled import inner
 
+intrinsic: Any = typed_intrinsic  # whose own types leave out that the first argument is numba's
 PAD = 16  # floats: every row of B and C is this long, or a multiple
 
 
@@ -40,14 +40,23 @@ def tile_of(height: int) -> Any:
 
 
 def emit(
-    context: Any, builder: Any, height: int, a: Any, sm: Any, sk: Any, b: Any, ldb: Any, c: Any, ldc: Any, depth: Any, add: Any
+    context: Any,
+    builder: Any,
+    height: int,
+    a: Any,
+    sm: Any,
+    sk: Any,
+    b: Any,
+    ldb: Any,
+    c: Any,
+    ldc: Any,
+    depth: Any,
+    add: Any,
 ) -> Any:
     """The loop over k: one load of B, `height` broadcasts of A, as many fused multiply-adds."""
     f32, i64, i32 = ir.FloatType(), ir.IntType(64), ir.IntType(32)
     vector = ir.VectorType(f32, WIDTH)
-    fma = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{WIDTH}f32"
-    )
+    fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{WIDTH}f32")
     a, b, c = (builder.inttoptr(x, f32.as_pointer()) for x in (a, b, c))
     zero, undefined = ir.Constant(vector, None), ir.Constant(vector, ir.Undefined)
 
@@ -101,14 +110,14 @@ def pointer_to(kind: Any) -> Any:
     @intrinsic
     def pointer(context: Any, address: Any) -> Any:
         made = types.CPointer(kind)
-        return made(types.intp), lambda context, builder, _, args: builder.inttoptr(args[0], context.get_value_type(made))
+        return made(types.intp), lambda context, builder, _, args: builder.inttoptr(
+            args[0], context.get_value_type(made)
+        )
 
     return pointer
 
 
-floats, ints, doubles, octets = (
-    pointer_to(kind) for kind in (types.float32, types.int64, types.float64, types.uint8)
-)
+floats, ints, doubles, octets = (pointer_to(kind) for kind in (types.float32, types.int64, types.float64, types.uint8))
 
 
 @intrinsic

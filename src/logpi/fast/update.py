@@ -12,7 +12,7 @@ import numpy as np
 
 from logpi.fast.compiled import entry, inlined, inner
 from logpi.fast.heads import BLOCK, answer, pull
-from logpi.fast.network import COLUMNS, D, H, LD_OUT, backward, forward, gather, load
+from logpi.fast.network import COLUMNS, LD_OUT, D, H, backward, forward, gather, load
 from logpi.fast.tape import differentiate, evaluate
 from logpi.fast.tile import at, copy, doubles, floats, ints
 
@@ -79,7 +79,21 @@ def back(plan: Any, x: Any, registers: Any, slopes: Any, kl: bool, n: int, add: 
         t = at(policy, (plan[POLICY_DEPTH] - 1) * COLUMNS)
         action, old, know = at(x, plan[ACTION]), at(x, plan[OLD]), at(x, plan[KNOW])
         on_std = at(x, plan[GRAD] + plan[LOG_STD] - plan[THETA])
-        pull(plan[HEAD], at(x, t[H]), t[LD_OUT], know, action, old, plan[N_OLD], kl, registers, slopes, at(x, t[D]), on_std, n)
+        pull(
+            plan[HEAD],
+            at(x, t[H]),
+            t[LD_OUT],
+            know,
+            action,
+            old,
+            plan[N_OLD],
+            kl,
+            registers,
+            slopes,
+            at(x, t[D]),
+            on_std,
+            n,
+        )
     if plan[VALUE_H] >= 0:
         for r in range(n):
             x[plan[VALUE_D] + r * plan[VALUE_LD]] = slopes[ANSWERS * BLOCK + r]
@@ -111,7 +125,7 @@ def climb(
         back(plan, x, registers, slopes, kl, n, begin > 0)
     gather(at(plan, plan[POLICY]), plan[POLICY_DEPTH], x)
     gather(at(plan, plan[CRITIC]), plan[CRITIC_DEPTH], x)
-    return total, worst
+    return total, float(worst)
 
 
 @inner("reassoc")

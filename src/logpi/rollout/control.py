@@ -202,7 +202,9 @@ class Control:
             after[f"{name}_next"][cut] = there[name][len(b) :]
         return b.with_(**here, **after)
 
-    def _judge(self, policy: Policy, critic: Any, b: Batch, ends: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def _judge(
+        self, policy: Policy, critic: Any, b: Batch, ends: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """What is said of the batch's observations, and of those at the ends."""
         every = torch.cat([b.obs.flatten(0, 1), ends])
         value = self.fused and self.fused.value(every)

@@ -20,6 +20,8 @@ from logpi.run.checkpoint import choose
 from logpi.run.folder import finite, safe
 from logpi.run.paths import constructor, is_path
 
+STARTS = 10_000  # the seed of their environments
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -51,7 +53,7 @@ def evaluate(
     env: Any,
     episodes: int = 100,
     deterministic: bool = True,
-    seed: int = 10_000,
+    seed: int = STARTS,
     backend: envs.Backend = "auto",
 ) -> Evaluation:
     """Play `episodes` episodes, each the first of its own seeded environment: none is left out for being long."""

@@ -9,7 +9,6 @@ import platform
 import shlex
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -63,10 +62,10 @@ class RunFolder:
                 ) from wrong
         raise LogpiError(f"{where} already has a thousand runs of this second: choose another folder with --out.")
 
-    def describe(self, asked: str, backend: str) -> None:
+    def describe(self, asked: str, backend: str, typed: list[str]) -> None:
         """config.toml (as `config.dump` made it), command.txt and versions.json."""
         write_whole(self.path / "config.toml", asked)  # from here on the run can be begun again
-        (self.path / "command.txt").write_text(shlex.join(["logpi", *sys.argv[1:]]) + "\n")
+        (self.path / "command.txt").write_text(shlex.join(["logpi", *typed]) + "\n")
         (self.path / "versions.json").write_text(json.dumps(versions() | {"environments": backend}, indent=1) + "\n")
 
     def status(self, state: str, more: dict[str, Any] | None = None) -> None:

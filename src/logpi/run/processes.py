@@ -54,7 +54,11 @@ class Process:
         """Its last sentence, where it has failed."""
         if not self.process.returncode or self.stopped:
             return ""
-        return self.lines[-1].removeprefix("logpi: ") if self.lines else f"it ended with {self.process.returncode}"
+        return (
+            self.lines[-1].removeprefix("logpi: ")
+            if self.lines
+            else f"its process ended with {self.process.returncode}"
+        )
 
     def _folders(self) -> list[Path]:
         return [*self.where.glob(f"{self.seed}-*")]

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Sequence
 from types import FunctionType, ModuleType
@@ -12,6 +13,8 @@ from logpi.methods import METHODS
 
 MEMBERS = ("psi", "objective", "average", "step")
 FACTORS = ("logpi.psi", "logpi.objective", "logpi.average", "logpi.kl", "logpi.step")
+
+TWIN = r"^@(twinned|fusable)\n"
 
 
 def methods_table() -> list[tuple[str, ...]]:
@@ -55,7 +58,11 @@ def page_source(page: type) -> str:
 
 
 def _section(module: str, functions: Sequence[Callable[..., Any]]) -> str:
-    return f"# {'-' * 20} {module}\n" + "\n\n".join(inspect.getsource(f).rstrip() for f in functions) + "\n"
+    """The functions of one module; which of them have a fast twin stands in the head, not as a decorator on each."""
+    found = [inspect.getsource(f).rstrip() for f in functions]
+    twins = [f.__name__ for f, text in zip(functions, found, strict=True) if re.search(TWIN, text, re.MULTILINE)]
+    note = f"  (with fast twins: {', '.join(twins)})" if twins else ""
+    return f"# {'-' * 20} {module}{note}\n" + "\n\n".join(re.sub(TWIN, "", x, flags=re.MULTILINE) for x in found) + "\n"
 
 
 def _tree(function: FunctionType) -> ast.AST:

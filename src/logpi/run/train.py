@@ -26,7 +26,7 @@ from logpi.run.folder import RunFolder
 from logpi.run.paths import constructor, is_path
 from logpi.run.plot import plot
 from logpi.run.setup import Settings, assemble
-from logpi.run.stop import Interrupted, Stop
+from logpi.run.stop import Asked, Interrupted, Stop
 
 SLOW = 1.0  # seconds of an iteration from which on each is saved
 LONG = 10.0  # seconds after which the next iteration is saved, whatever it takes: more is never lost
@@ -42,6 +42,7 @@ class Options:
     config: str | None = None  # my.toml with [method], [run], [train]; flags win over it
     init: str | None = None  # run whose weights this one starts from
     seeds: Count = 1  # runs, of as many seeds from --seed on
+    processes: bool = False  # for --seeds, one each, even where threads do
     save_every: Count = 50_000  # steps between checkpoints; slow iterations save more often
     keep: Count = 3  # newest checkpoints to keep, beside the best
     eval_every: Annotated[int, Between(0)] = 0  # steps between evaluations of 10 episodes; 0: none
@@ -53,41 +54,29 @@ class Options:
 
 def train(name: str, method: Any, settings: Settings, options: Options) -> Path:
     """A new run: its folder. What was reached, how fast, and what to type next is printed in three lines."""
+    parts, folder, note = begin(name, method, settings, options, sys.argv[1:])
+    return carry_out(parts, settings, options, folder, note)
+
+
+def begin(
+    name: str, method: Any, settings: Settings, options: Options, typed: list[str]
+) -> tuple[Parts, RunFolder, str]:
+    """The parts of a new run, its folder, and whose weights it starts from, in words."""
     chance.seed(settings.seed)
     parts = assemble(method, settings, name=name)
     note = f"weights: {checkpoint.inherit(parts, Path(options.init))}" if options.init else ""
     short = name.rpartition(":")[2].lower() or name
     asked = config.dump(config.sections(name, method, settings, options))
     folder = RunFolder.create(options.out, settings.env, short, settings.seed)
-    folder.describe(asked, parts.collect.envs.backend)
-    return carry_out(parts, settings, options, folder, note)
+    folder.describe(asked, parts.collect.envs.backend, typed)
+    return parts, folder, note
 
 
 def carry_out(parts: Parts, settings: Settings, options: Options, folder: RunFolder, note: str) -> Path:
     """Run the loop from where `parts` stand; save, tell, evaluate. A signal ends the process with 128 + its number."""
     name, start, began = parts.config["method"]["name"], parts.state["steps"], time.perf_counter()
-    seed, backend = settings.seed, parts.collect.envs.backend
-    title = f"{name} on {settings.env} ({backend} environments), seed {seed}: {folder.path}"
-    with Stop() as stop, contextlib.ExitStack() as last:
-        last.callback(folder.close)
-        last.callback(parts.collect.envs.close)
-        try:
-            folder.status("running")
-            if not any(folder.checkpoints.glob("step-*")):
-                keep(parts, folder, options)
-            with Display(title, settings.steps, start, options.quiet) as display:
-                display.say(note)
-                record, state = follow(parts, settings, options, folder, stop, display)
-            keep(parts, folder, options, record)
-            folder.status(state, {"steps": record.steps, "return": record["return"]})
-        except Interrupted:
-            record, state = None, "stopped"
-            folder.status(state)
-        except BaseException as wrong:
-            told_wrong = failed(folder, parts, wrong)
-            if told_wrong is wrong:
-                raise
-            raise told_wrong from wrong
+    with Stop() as stop:
+        record, state = safely(parts, settings, options, folder, note, stop)
     following = resume_line(name, settings, folder.path)
     if stop.number is not None:
         words = f"stopped; all up to {checkpoint.choose(folder.path)[0].name} is saved.\nnext: {following}"
@@ -104,8 +93,39 @@ def carry_out(parts: Parts, settings: Settings, options: Options, folder: RunFol
     return folder.path
 
 
+def safely(
+    parts: Parts, settings: Settings, options: Options, folder: RunFolder, note: str, stop: Asked
+) -> tuple[Record | None, str]:
+    """`follow`, with a checkpoint before and after; a failure is written down. None: its last iteration was given up."""
+    name, start = parts.config["method"]["name"], parts.state["steps"]
+    seed, backend = settings.seed, parts.collect.envs.backend
+    title = f"{name} on {settings.env} ({backend} environments), seed {seed}: {folder.path}"
+    with contextlib.ExitStack() as last:
+        last.callback(folder.close)
+        last.callback(parts.collect.envs.close)
+        try:
+            folder.status("running")
+            if not any(folder.checkpoints.glob("step-*")):
+                keep(parts, folder, options)
+            with Display(title, settings.steps, start, options.quiet) as display:
+                display.say(note)
+                record, state = follow(parts, settings, options, folder, stop, display)
+            stop.settled()
+            keep(parts, folder, options, record)
+            folder.status(state, {"steps": record.steps, "return": record["return"]})
+            return record, state
+        except Interrupted:
+            folder.status("stopped")
+            return None, "stopped"
+        except BaseException as wrong:
+            told_wrong = failed(folder, parts, wrong)
+            if told_wrong is wrong:
+                raise
+            raise told_wrong from wrong
+
+
 def follow(
-    parts: Parts, settings: Settings, options: Options, folder: RunFolder, stop: Stop, display: Display
+    parts: Parts, settings: Settings, options: Options, folder: RunFolder, stop: Asked, display: Display
 ) -> tuple[Record, str]:
     """Log every iteration, evaluate and save now and then; to the horizon, the target return, or a signal."""
     saved = looked = parts.state["steps"]
@@ -127,7 +147,6 @@ def follow(
                 keep(parts, folder, options, record)
                 saved, saved_at = record.steps, time.perf_counter()
             if stop.number is not None:
-                stop.settled()
                 return record, "stopped"
             if options.until is not None and record["episodes"] >= 100 and record["return"] >= options.until:
                 return record, "solved"

@@ -42,7 +42,7 @@ def main(args: list[str]) -> None:
     if in_force and not options.quiet:
         print(f"recipe {options.recipe}: {', '.join(in_force)} (--recipe none leaves it)", flush=True)
     if options.seeds > 1:
-        seeds.train(name, given.run, options)
+        seeds.train(name, given.method, given.run, options)
     else:
         train(name, given.method, given.run, options)
 
