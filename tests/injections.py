@@ -111,7 +111,7 @@ def spoil(kind: str) -> Any:
     """An injection in the environment itself."""
 
     def inject(parts: Parts, bad: float) -> None:
-        env = parts.collect.envs.env.envs[ENV].unwrapped
+        env = parts.collect.envs.guards[ENV].unwrapped
         env.sick, env.bad = kind, bad
 
     return inject
@@ -288,6 +288,6 @@ def run(name: str, head: str = "discrete", **settings: Any) -> Parts:
     env = DiscreteWalk if head == "discrete" else BoxWalk
     parts = assemble(method, Settings(**{"env": "custom", "steps": 10**6, "hidden": (6,)} | settings), env)
     if method.rows == "segments":
-        for each in parts.collect.envs.env.envs:
+        for each in parts.collect.envs.guards:
             each.unwrapped.limit = 10**6
     return parts

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from torch import nn
 
 from logpi import envs, psi
 from logpi.critic import V
 from logpi.envs.gym import Gymnasium
+from logpi.envs.loop import Loop
 from logpi.policy import Policy
 from logpi.policy.categorical import Categorical
 from logpi.rollout.control import Control
@@ -87,16 +88,19 @@ class Own(gym.vector.VectorEnv):
         return (*(x.copy() if self.copies else x for x in out), info)
 
 
-def make(kind: str, n: int = 4) -> Gymnasium:
+def make(kind: str, n: int = 4) -> Gymnasium | Loop:
     if kind.startswith("own"):
         _, mode, *shares = kind.split("-")
-        return Gymnasium(Own(n, None if mode == "unsaid" else AutoresetMode[mode.upper()], not shares), "vector")
+        return Gymnasium(Own(n, None if mode == "unsaid" else AutoresetMode[mode.upper()], not shares))
+    if kind.startswith("gymnasium"):
+        mode = AutoresetMode[kind.partition("-")[2].upper()]
+        return Gymnasium(SyncVectorEnv([Toy] * n, copy=False, autoreset_mode=mode))
     made = envs.make(Toy, n, backend="sync", autoreset=AutoresetMode[kind.upper()])
-    assert isinstance(made, Gymnasium) and made.backend == "sync" and made.mode == AutoresetMode[kind.upper()]
+    assert isinstance(made, Loop) and made.backend == "sync" and made.mode == AutoresetMode[kind.upper()]
     return made
 
 
-KINDS = ["same_step", "next_step", "disabled", "own-same_step", "own-next_step", "own-disabled", "own-unsaid",
+KINDS = ["same_step", "next_step", "disabled", "gymnasium-same_step", "gymnasium-next_step", "gymnasium-disabled", "own-same_step", "own-next_step", "own-disabled", "own-unsaid",
          "own-same_step-shares", "own-next_step-shares", "own-disabled-shares"]  # fmt: skip
 
 

@@ -149,7 +149,7 @@ def test_asking_for_the_state_changes_no_number_even_of_a_global_generator() -> 
         made = envs.make(Global, 1, backend="sync")
         made.reset([1])
         first = play(made, 2)
-        assert made.env.envs[0].episode.taken == 2
+        assert made.guards[0].episode.taken == 2
         assert not asked or made.state() is None
         found.append([*first, *play(made, 20), torch.rand(1), torch.tensor(random.random())])
     assert all(torch.equal(x, y) for x, y in zip(*found, strict=True))

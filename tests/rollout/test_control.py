@@ -245,7 +245,7 @@ def test_evaluation_does_not_move_normalisers_nor_the_policy() -> None:
 def test_the_raw_action_is_stored_and_the_environment_gets_one_inside_its_box(head: Any) -> None:
     parts = run(PPO(envs=2, length=40), head=head)
     b = collected(parts, 1)[0]
-    received = torch.as_tensor(np.array([env.unwrapped.received for env in parts.collect.envs.env.envs]))
+    received = torch.as_tensor(np.array([env.unwrapped.received for env in parts.collect.envs.guards]))
     torch.testing.assert_close(received, parts.policy.head.to_env(b.action).double())
     assert all(Walk.action_space.contains(x) for x in received.reshape(-1, 2).numpy())
     low, high = torch.as_tensor(Walk.action_space.low), torch.as_tensor(Walk.action_space.high)

@@ -2,23 +2,23 @@
 
 import sys
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Literal
 
 import gymnasium
 import torch
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AutoresetMode
 
-from logpi.envs.base import Environments, Step
+from logpi.envs.base import Environments, InArrays, InGroups, Step, StepArrays
 from logpi.envs.cartpole import CartPole
 from logpi.envs.gym import Gymnasium
+from logpi.envs.loop import Loop
 from logpi.envs.tabular import TABULAR
 from logpi.envs.workers import Workers
 from logpi.errors import LogpiError, nearest, short
 from logpi.workers.construct import Registered
 from logpi.workers.guard import Guard
 
-__all__ = ["NATIVE", "Backend", "Environments", "Step", "make"]
+__all__ = ["NATIVE", "Backend", "Environments", "InArrays", "InGroups", "Step", "StepArrays", "make"]
 
 Backend = Literal["auto", "native", "vector", "sync", "async"]
 NATIVE: dict[str, Callable[..., Any]] = {"CartPole-v1": CartPole} | TABULAR
@@ -57,11 +57,10 @@ def make(
         name = "A constructor" if spec is None else spec.id
         raise LogpiError(f"{name} has no vector entry point of its own: use --backend auto.")
     if own is not None and (backend == "vector" or (backend == "auto" and not seeded)):
-        return Gymnasium(gymnasium.make_vec(own, n, vectorization_mode="vector_entry_point"), "vector")
+        return Gymnasium(gymnasium.make_vec(own, n, vectorization_mode="vector_entry_point"))
     if backend == "async":
         return Workers(construct, _constructed(lambda: Guard(construct, 0)), n, workers, step_timeout, on_failure)
-    each = [partial(Guard, construct, number) for number in range(n)]
-    return Gymnasium(_constructed(lambda: SyncVectorEnv(each, autoreset_mode=autoreset)), "sync")
+    return _constructed(lambda: Loop(construct, n, autoreset))
 
 
 def _constructed(construct: Callable[[], Any]) -> Any:

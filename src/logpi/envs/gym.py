@@ -1,4 +1,4 @@
-"""Gymnasium environments behind our contract, in every autoreset mode: the same transitions come out of each."""
+"""Vector environments that step themselves, in every autoreset mode: the same transitions come out of each."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
-from logpi.envs.base import Step
+from logpi.envs.base import Step, StepArrays
 from logpi.errors import EnvironmentFailed, LogpiError
 
 
@@ -20,8 +20,10 @@ class Gymnasium:
     dummy, masked. disabled: we reset what ended.
     """
 
-    def __init__(self, env: gym.vector.VectorEnv, backend: str) -> None:
-        self.env, self.backend, self.n = env, backend, env.num_envs
+    backend = "vector"
+
+    def __init__(self, env: gym.vector.VectorEnv) -> None:
+        self.env, self.n = env, env.num_envs
         self.observation_space, self.action_space = env.single_observation_space, env.single_action_space
         self.mode = AutoresetMode(env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
         self.pending = np.zeros(self.n, dtype=bool)  # next-step: ended, so the next step is a dummy
@@ -29,51 +31,34 @@ class Gymnasium:
 
     def reset(self, seeds: Sequence[int] | None = None) -> Tensor:
         self.pending = np.zeros(self.n, dtype=bool)
-        if seeds is None or isinstance(self.env, SyncVectorEnv):
-            each: Any = None if seeds is None else list(seeds)
-            return torch.tensor(self.env.reset(seed=each)[0])
-        if len(set(seeds)) < len(seeds):
-            raise LogpiError(
-                f"Backend {self.backend!r} cannot start two environments from one seed: use --backend sync."
-            )
-        return torch.tensor(self.env.reset(seed=seeds[0])[0])
+        if seeds is not None and len(set(seeds)) < len(seeds):
+            raise LogpiError("Backend 'vector' cannot start two environments from one seed: use --backend sync.")
+        return torch.tensor(self.env.reset(seed=None if seeds is None else seeds[0])[0])
 
     def step(self, action: Tensor) -> Step:
-        taken = action.cpu().numpy().astype(self.action_space.dtype, copy=False)
-        *given, info = self.env.step(taken)
-        obs, reward, terminated, truncated = (
-            np.array(x) for x in given
-        )  # copies: an environment may write its arrays again
+        return self.step_array(action.cpu().numpy()).tensors()
+
+    def step_array(self, action: np.ndarray) -> StepArrays:
+        taken = action.astype(self.action_space.dtype, copy=False)
+        obs, reward, terminated, truncated, info = self.env.step(taken)
         final, ended, mask = obs, terminated | truncated, None
         if self.mode == AutoresetMode.NEXT_STEP:
-            if self.pending.any():
-                mask = torch.as_tensor(~self.pending)
+            mask = ~self.pending if self.pending.any() else None
             self.pending = ended
         elif ended.any():
+            final = obs.copy()
             if self.mode == AutoresetMode.SAME_STEP:
-                final = obs.copy()
                 final[ended] = np.stack(list(info["final_obs"][ended]))
-            else:
-                final = obs.copy()
-                obs = np.array(self.env.reset(options={"reset_mask": ended})[0])
-        ends = torch.as_tensor(terminated), torch.as_tensor(truncated)
-        return Step(torch.as_tensor(obs), torch.as_tensor(final), torch.as_tensor(reward), *ends, mask)
+            else:  # its arrays may be written again
+                reward, terminated, truncated = reward.copy(), terminated.copy(), truncated.copy()
+                obs = self.env.reset(options={"reset_mask": ended})[0]
+        return StepArrays(obs, final, reward, terminated, truncated, mask)
 
-    def state(self) -> dict[str, Any] | None:
-        """Of every environment made by us (see `Guard.state`); a vector entry point has no way to tell."""
-        if not isinstance(self.env, SyncVectorEnv):
-            return None
-        states = [guard.state() for guard in self.env.envs]  # type: ignore[attr-defined]
-        return None if any(s is None for s in states) else {"envs": states, "pending": self.pending}
+    def state(self) -> None:
+        """A vector environment has no way to tell."""
 
     def load_state(self, state: dict[str, Any]) -> None:
-        if not isinstance(self.env, SyncVectorEnv):
-            raise LogpiError("A vector environment's state was not saved: its episodes start again.")
-        for guard, found in zip(self.env.envs, state["envs"], strict=True):
-            guard.load_state(found)  # type: ignore[attr-defined]
-        self.pending = np.array(state["pending"])
-        self.env._env_obs = [guard.obs for guard in self.env.envs]  # type: ignore[attr-defined]
-        self.env._autoreset_envs = self.pending.copy()
+        raise LogpiError("A vector environment's state was not saved: its episodes start again.")
 
     def close(self) -> None:
         self.env.close()

@@ -1,6 +1,6 @@
 """Gymnasium environments in processes of their own: the numbers of sync, and a failure ends no run unless it should."""
 
-import os
+import time
 from collections.abc import Callable, Sequence
 from multiprocessing.util import Finalize
 from typing import Any, Literal
@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from logpi.envs.base import Step
+from logpi.envs.base import Step, StepArrays
 from logpi.errors import EnvironmentFailed, LogpiError
-from logpi.workers import wire
-from logpi.workers.child import FINE
+from logpi.workers import wire, work
 from logpi.workers.guard import Guard
 from logpi.workers.shared import Shared
-from logpi.workers.worker import CONTEXT, STEP, Worker, ask, end
+from logpi.workers.worker import BUILD, CONTEXT, Worker, ask, end, step
 
 SLOW = 60.0  # seconds that making an environment may take, if step_timeout is not longer
 STRIKES = 3  # failures of one environment without a good step in between that end the run
@@ -24,7 +23,7 @@ BREAKS = 100  # the same, without the end of an episode in between
 
 
 class Workers:
-    """n environments in contiguous slices over `workers` processes (default: one for each core).
+    """n environments in contiguous slices over `workers` processes (default: as many as keep the cores at work).
 
     Observations, actions and rewards travel in shared memory, words over pipes. on_failure 'fail' raises
     EnvironmentFailed; 'restart' puts new episodes in the place of what broke and tells it in `failures`.
@@ -55,11 +54,16 @@ class Workers:
         self.seeds: list[int] | None = None  # of the last reset
         self.first = np.zeros(n, bool)  # still in the episode that this seed began
         self.repairs, self.entropy = 0, 0
-        slices = np.array_split(np.arange(n), min(n, workers or os.cpu_count() or 1))
+        self.lost: set[tuple[int, int]] = set()  # (worker, group) that went with its process, and is yet to be told
+        workers, self.note = (workers, "") if workers else _tried(construct, example.name, n)
+        slices = np.array_split(np.arange(n), min(n, workers))
         self.shared = self._share(len(slices))
         self.arrays = self.shared.arrays()
+        self.last = self.arrays["obs"].copy()  # observations as they were given out
         numbers = [range(int(x[0]), int(x[-1]) + 1) for x in slices]
         self.workers = [Worker(i, own, example.name, construct, self.shared) for i, own in enumerate(numbers)]
+        self.groups = [slice(0, n)] if n == 1 else [slice(0, n // 2), slice(n // 2, n)]
+        self.parts = [[x for x in (_part(worker, rows) for worker in self.workers) if x] for rows in self.groups]
         self._end = Finalize(self, end, (self.workers,), exitpriority=10)
         self._start()
 
@@ -78,7 +82,7 @@ class Workers:
             self.close()
             raise
         requests = [wire.encode({"do": "build", "numbers": [*w.numbers], "seeds": None}) for w in self.workers]
-        for _, answer in ask(self.workers, requests, max(SLOW, self.step_timeout)):
+        for _, answer in ask(self.workers, requests, max(SLOW, self.step_timeout), BUILD):
             for failure in _failed(answer):
                 self.close()
                 raise failure
@@ -91,33 +95,72 @@ class Workers:
         request = wire.encode({"do": "reset", "seeds": self.seeds})
         for worker, answer in ask(self._all(), [request] * len(self.workers), self.step_timeout):
             self._repair(worker, answer)
-        return torch.from_numpy(self.arrays["obs"].copy())
+        self.lost.clear()
+        self.last[...] = self.arrays["obs"]
+        return torch.from_numpy(self.last.copy())
 
     def step(self, action: Tensor) -> Step:
-        x = self.arrays
-        x["action"][:] = action.cpu().numpy().astype(self.action_space.dtype, copy=False)
-        before = x["obs"].copy()
-        answers = ask(self._all(), [STEP] * len(self.workers), self.step_timeout)
-        for worker, answer in answers:
-            if isinstance(answer, EnvironmentFailed):
-                x["broken"][[*worker.numbers]] = True
-        broken = x["broken"].copy()
-        for name in ("reward", "terminated", "truncated"):
-            x[name][broken] = 0
-        x["final"][broken] = before[broken]
-        ended = x["terminated"] | x["truncated"]
-        self.strikes[~broken], self.breaks[ended] = 0, 0
-        self.first &= ~ended
-        for worker, answer in answers:
-            self._repair(worker, answer)
-        names = ("obs", "final", "reward", "terminated", "truncated")
-        given = Step(*(torch.from_numpy(x[name].copy()) for name in names))
-        if not broken.any():
-            return given
-        return given._replace(mask=torch.from_numpy(~broken), broken=torch.from_numpy(broken))
+        return self.step_array(action.cpu().numpy()).tensors()
 
-    def _repair(self, worker: Worker, answer: bytes | EnvironmentFailed) -> None:
-        """Nothing, if nothing failed; else raise, or new episodes in the place of those that broke."""
+    def step_array(self, action: np.ndarray) -> StepArrays:
+        for group, rows in enumerate(self.groups):
+            self.send(group, action[rows])
+        broken = [self._wait(group) for group in range(len(self.groups))]
+        return self._given(slice(0, self.n), any(broken))
+
+    def send(self, group: int, action: np.ndarray) -> None:
+        self._all()
+        self.arrays["action"][self.groups[group]] = action
+        for worker, _, request in self.parts[group]:
+            if (worker.index, group) not in self.lost:
+                worker.ask(group, request)
+
+    def receive(self, group: int) -> StepArrays:
+        return self._given(self.groups[group], self._wait(group))
+
+    def _wait(self, group: int) -> bool:
+        """Until the group has stepped and what failed is made good; whether a step was lost."""
+        rows, x, failed, lost = self.groups[group], self.arrays, [], False
+        deadline = time.monotonic() + self.step_timeout
+        for worker, own, _ in reversed(self.parts[group]):  # who was asked last answers last: one wait for all
+            if (worker.index, group) in self.lost:
+                self.lost.remove((worker.index, group))
+                x["broken"][own] = lost = True
+            elif answer := worker.answer(group, deadline, self.step_timeout):
+                failed.append((worker, answer))
+                if isinstance(answer, EnvironmentFailed):
+                    x["broken"][own] = True
+        if failed or lost:
+            for name in ("reward", "terminated", "truncated"):
+                x[name][rows][x["broken"][rows]] = 0
+            self.strikes[rows][~x["broken"][rows]] = 0
+        else:
+            self.strikes[rows] = 0
+        ended = x["terminated"][rows] | x["truncated"][rows]
+        if ended.any():
+            self.breaks[rows][ended], self.first[rows][ended] = 0, False
+        for worker, answer in reversed(failed):
+            self._repair(worker, answer, group)
+        return bool((failed or lost) and x["broken"][rows].any())
+
+    def _given(self, rows: slice, broken: bool) -> StepArrays:
+        """What is in the arrays; observations as a copy in which no worker writes."""
+        final, reward, terminated, truncated, flags, obs = (
+            self.arrays[name][rows] for name in ("final", "reward", "terminated", "truncated", "broken", "obs")
+        )
+        last, known = self.last[rows], terminated | truncated
+        if broken:
+            final[flags] = last[flags]
+            known |= flags
+        last[...] = obs
+        if not known.any():
+            return StepArrays(last, last, reward, terminated, truncated)
+        final[~known] = last[~known]
+        given = StepArrays(last, final, reward, terminated, truncated)
+        return given._replace(mask=~flags, broken=flags.copy()) if broken else given
+
+    def _repair(self, worker: Worker, answer: bytes | EnvironmentFailed, group: int = -1) -> None:
+        """Nothing, if nothing failed in this group; else raise, or new episodes in the place of those that broke."""
         while failed := _failed(answer):
             for failure in failed:
                 n = failure.number
@@ -130,9 +173,11 @@ class Workers:
             if worker.failure is not None:
                 worker.start()
                 numbers = [*worker.numbers]
+                others = [g for g, parts in enumerate(self.parts) if g != group and any(worker is x for x, *_ in parts)]
+                self.lost |= {(worker.index, other) for other in others}
             seeds = [self._seed(number) for number in numbers]
             request = wire.encode({"do": "build", "numbers": numbers, "seeds": seeds})
-            ((_, answer),) = ask([worker], [request], max(SLOW, self.step_timeout))
+            ((_, answer),) = ask([worker], [request], max(SLOW, self.step_timeout), BUILD)
 
     def _seed(self, number: int) -> int:
         """Where a broken episode begins again: at its own start if others share it (a group), else at a new one."""
@@ -148,6 +193,8 @@ class Workers:
 
     def state(self) -> dict[str, Any] | None:
         """None, too, where a process is gone: the next step tells of it."""
+        if self.lost:
+            return None
         requests = [wire.encode({"do": "state"})] * len(self.workers)
         answers = [answer for _, answer in ask(self.workers, requests, 10 * max(SLOW, self.step_timeout))]
         if not answers or any(isinstance(answer, EnvironmentFailed) for answer in answers):
@@ -165,6 +212,8 @@ class Workers:
             for failure in _failed(answer):
                 self.close()
                 raise failure
+        self.lost.clear()
+        self.last[...] = self.arrays["obs"]
 
     def close(self) -> None:
         """No process is left, whatever it was doing."""
@@ -173,7 +222,33 @@ class Workers:
         self.workers = []
 
 
+def _part(worker: Worker, rows: slice) -> tuple[Worker, slice, bytes] | None:
+    """The environments of a group that the worker has, and the request to step them."""
+    own = slice(max(rows.start, worker.numbers.start), min(rows.stop, worker.numbers.stop))
+    return (worker, own, step(own)) if own.start < own.stop else None
+
+
+def _tried(construct: Callable[[], gymnasium.Env], name: str, n: int) -> tuple[int, str]:
+    """How many workers, and a line that says why. The trial has a process of its own, so that no run sees anything of it."""
+    if n <= work.workers_for(n, 1.0):
+        return n, ""
+    worker = Worker(0, range(1), name, construct, Shared(CONTEXT, {"at": ((1,), np.int64)}))
+    try:
+        worker.start()
+        ((_, answer),) = ask([worker], [wire.encode({"do": "try"})], SLOW)
+    finally:
+        end([worker])
+    if isinstance(answer, EnvironmentFailed) or _failed(answer):
+        share, why = 1.0, f"a trial of {name} failed"
+    else:
+        found = wire.decode(answer)
+        share = found["share"]
+        why = f"a step of {name} takes {1000 * found['seconds']:.3g} ms, {share:.0%} of it at work"
+    workers = work.workers_for(n, share)
+    return workers, f"{workers} workers on {work.cores()} cores: {why} (--workers sets another number)."
+
+
 def _failed(answer: bytes | EnvironmentFailed) -> list[EnvironmentFailed]:
     if isinstance(answer, EnvironmentFailed):
         return [answer]
-    return [] if answer == FINE else [EnvironmentFailed(*x) for x in wire.decode(answer)["failed"]]
+    return [EnvironmentFailed(*x) for x in wire.decode(answer)["failed"]] if answer else []

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import struct
 import sys
 from collections.abc import Callable
 from multiprocessing import forkserver
@@ -13,27 +14,37 @@ from typing import Any
 import gymnasium
 
 from logpi.errors import EnvironmentFailed
-from logpi.workers import wire
+from logpi.workers import wire, work
 from logpi.workers.guard import Guard, raised
-from logpi.workers.pipe import receive, send
+from logpi.workers.pipe import Channel
 from logpi.workers.shared import Shared
 
 IDLE = -1  # in the shared `at`: the worker is at no environment
-FINE = wire.encode({"failed": []})
-DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+FINE = b""  # the answer that says: done, and nothing failed
+STEP = struct.Struct("<II")  # the request to step environments from the first number to before the second
+DIE_WITH_PARENT, TIMER_SLACK = 1, 29  # PR_SET_PDEATHSIG, PR_SET_TIMERSLACK
 
 
 def serve(
-    pipe: Connection, shared: Shared, construct: Callable[[], gymnasium.Env], first: int, worker: int, name: str
+    reader: Connection,
+    writer: Connection,
+    shared: Shared,
+    construct: Callable[[], gymnasium.Env],
+    first: int,
+    worker: int,
+    name: str,
 ) -> None:
     """Answer requests until the other end closes. Environments are numbered from `first` on."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     follow_the_parent()
-    environments = Slice(shared.arrays(), construct, first, worker, name)
+    environments, channel = Slice(shared.arrays(), construct, first, worker, name), Channel(reader, writer)
     with contextlib.suppress(EOFError, OSError):
         while True:
-            request = wire.decode(receive(pipe))
-            send(pipe, environments.answer(**request))
+            request = channel.receive()
+            if len(request) == STEP.size:
+                channel.send(environments.step(*STEP.unpack(request)))
+            else:
+                channel.send(environments.answer(**wire.decode(request)))
     environments.close()
 
 
@@ -45,7 +56,9 @@ def follow_the_parent() -> None:
     """
     if sys.platform != "linux":
         return
-    ctypes.CDLL(None, use_errno=True).prctl(DIE_WITH_PARENT, signal.SIGKILL)
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    prctl(DIE_WITH_PARENT, signal.SIGKILL)
+    prctl(TIMER_SLACK, 1)  # ns: who sleeps is not woken 50 us late
     server: Any = forkserver._forkserver
     alive = getattr(server, "_forkserver_alive_fd", None)
     if alive is not None:
@@ -66,13 +79,17 @@ class Slice:
         """What `do` asks for: its result, and what failed in which environment; the others were done."""
         found = getattr(self, f"do_{do}")(**given)
         self.arrays["at"][self.worker] = IDLE
-        failed = [[str(error), error.number, error.details] for error in found.pop("failed", [])]
-        return wire.encode({"failed": failed} | found) if failed or found else FINE
+        return _told(found.pop("failed", []), found)
+
+    def step(self, first: int, end: int) -> bytes:
+        failed = self.each(self._step, range(first, end))["failed"]
+        self.arrays["at"][self.worker] = IDLE
+        return _told(failed, {}) if failed else FINE
 
     def each(self, one: Callable[[int], None], numbers: Any = None) -> dict[str, list[EnvironmentFailed]]:
-        failed = []
+        failed, at = [], self.arrays["at"]
         for number in sorted(self.guards) if numbers is None else numbers:
-            self.arrays["at"][self.worker] = number
+            at[self.worker] = number
             try:
                 one(number)
             except EnvironmentFailed as error:
@@ -90,29 +107,40 @@ class Slice:
                 self.guards[number] = Guard(self.construct, number)
             except Exception as error:
                 raise raised(error, "its constructor", number, self.name) from error
+            self.guards[number].show_in(self.arrays["obs"][number, ...])
             if seeds is not None:
                 self._begin(number, seeds[numbers.index(number)])
 
         return self.each(build, numbers)
 
     def _begin(self, number: int, seed: int | None = None) -> None:
-        self.arrays["obs"][number] = self.guards[number].reset(seed=seed)[0]
+        self.guards[number].reset(seed=seed)
 
     def do_reset(self, seeds: list[int] | None) -> dict[str, Any]:
         """seeds: of all the environments of the run."""
         return self.each(lambda number: self._begin(number, None if seeds is None else seeds[number]))
 
-    def do_step(self) -> dict[str, Any]:
-        return self.each(self._step)
-
     def _step(self, number: int) -> None:
-        x = self.arrays
+        x, guard = self.arrays, self.guards[number]
         x["broken"][number] = True
-        action = x["action"][number]
-        obs, reward, terminated, truncated, _ = self.guards[number].step(action)
-        x["final"][number], x["reward"][number] = obs, reward
-        x["terminated"][number], x["truncated"][number], x["broken"][number] = terminated, truncated, False
-        x["obs"][number] = self.guards[number].reset()[0] if terminated or truncated else obs
+        terminated, truncated = guard.advance(x["action"][number])
+        x["reward"][number], x["terminated"][number], x["truncated"][number] = guard.reward, terminated, truncated
+        if terminated or truncated:
+            x["final"][number] = guard.obs
+        x["broken"][number] = False
+        if terminated or truncated:
+            guard.reset()
+
+    def do_try(self) -> dict[str, Any]:
+        """See `work.measure`; of an environment for this alone."""
+        found: dict[str, Any] = {}
+
+        def one(number: int) -> None:
+            guard = Guard(self.construct, number)
+            found.update(work.measure(guard))
+            guard.close()
+
+        return self.each(one, [self.first]) | found
 
     def do_state(self) -> dict[str, Any]:
         return {"states": [self.guards[number].state() for number in sorted(self.guards)]}
@@ -120,13 +148,15 @@ class Slice:
     def do_load(self, states: list[dict[str, Any]]) -> dict[str, Any]:
         """states: of this slice alone."""
 
-        def load(number: int) -> None:
-            self.guards[number].load_state(states[number - self.first])
-            self.arrays["obs"][number] = self.guards[number].obs
-
-        return self.each(load)
+        return self.each(lambda number: self.guards[number].load_state(states[number - self.first]))
 
     def close(self) -> None:
         for guard in self.guards.values():
             with contextlib.suppress(Exception):
                 guard.close()
+
+
+def _told(failed: list[EnvironmentFailed], found: dict[str, Any]) -> bytes:
+    if not failed and not found:
+        return FINE
+    return wire.encode({"failed": [[str(error), error.number, error.details] for error in failed]} | found)

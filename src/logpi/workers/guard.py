@@ -16,10 +16,14 @@ def name_of(env: gymnasium.Env) -> str:
     return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
 
 
-class Guard(gymnasium.Wrapper):
-    """The outermost layer of environment `number`. Observations are its own copies, in the space's dtype.
+BOOLS = (bool, np.bool_)
+FLOATS = (float, np.floating)
 
-    What an environment tells in `info` is dropped: nothing here reads it.
+
+class Guard(gymnasium.Wrapper):
+    """The outermost layer of environment `number`. What the environment tells in `info` is dropped: nothing reads it.
+
+    `obs`, in the space's dtype, is written again by every step and reset; `show_in` says where.
     """
 
     def __init__(self, construct: Callable[[], gymnasium.Env], number: int) -> None:
@@ -33,10 +37,16 @@ class Guard(gymnasium.Wrapper):
         space = env.observation_space
         self.shape, self.dtype = space.shape, space.dtype
         self.episode = Episode()
-        self.obs: Any = None  # the last one
+        self.obs: Any = None if self.shape is None else np.zeros(self.shape, self.dtype)  # the last one
         self.reward = 0.0  # the last one
+        self.begun = False  # there is a last one
         self.proven: set[tuple[Any, ...]] = set()  # ways of coming back that were tried and hold
         self.lost = False  # a way was tried and does not
+
+    def show_in(self, row: np.ndarray) -> None:
+        """Observations are written there from now on. row [*obs]."""
+        row[...] = self.obs
+        self.obs = row
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         self.episode.begin(self.env.unwrapped, seed, options)
@@ -46,11 +56,18 @@ class Guard(gymnasium.Wrapper):
             raise self._raised(error, "reset") from error
         if not isinstance(given, tuple) or len(given) != 2:
             raise self._wrong("reset", f"a {type(given).__name__}", "(obs, info)")
-        self.obs, self.reward = self._checked(given[0], "reset"), 0.0
+        self._show(given[0], "reset")
+        self.reward, self.begun = 0.0, True
         return self.obs, {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        action = action.copy() if isinstance(action, np.ndarray) else action
+        terminated, truncated = self.advance(action)
+        return self.obs, self.reward, terminated, truncated, {}
+
+    def advance(self, action: Any) -> tuple[bool, bool]:
+        """A step, with a copy of the action: (terminated, truncated), the rest is in `obs` and `reward`."""
+        if isinstance(action, np.ndarray):
+            action = action.copy()
         self.episode.add(action)
         try:
             given = self.env.step(action)
@@ -59,31 +76,37 @@ class Guard(gymnasium.Wrapper):
         if not isinstance(given, tuple) or len(given) != 5:
             found = f"{len(given)} values" if isinstance(given, tuple) else f"a {type(given).__name__}"
             raise self._wrong("step", found, "(obs, reward, terminated, truncated, info)")
-        self.obs = self._checked(given[0], "step")
-        reward, terminated, truncated = given[1:4]
-        if not isinstance(reward, float | np.floating):
+        obs, reward, terminated, truncated, _ = given
+        self._show(obs, "step")
+        if not isinstance(reward, FLOATS):
             number = np.asarray(reward)
             if number.shape != () or number.dtype.kind not in "fiub":
                 raise self._wrong("step", f"the reward {short(repr(reward), 40)}", "one real number")
         for word, flag in (("terminated", terminated), ("truncated", truncated)):
-            if not isinstance(flag, bool | np.bool_):
+            if not isinstance(flag, BOOLS):
                 raise self._wrong("step", f"{word} {short(repr(flag), 40)}", "True or False")
         self.reward = float(reward)
-        return self.obs, self.reward, bool(terminated), bool(truncated), {}
+        return bool(terminated), bool(truncated)
 
-    def _checked(self, given: Any, where: str) -> Any:
-        """A copy of an observation in the space's dtype; spaces of several parts are left alone."""
+    def _show(self, given: Any, where: str) -> None:
+        """Into `obs`, if it is of the space; spaces of several parts are left alone."""
         if self.shape is None:
-            return given
+            self.obs = given
+            return
+        if type(given) is not np.ndarray or given.dtype != self.dtype:
+            given = self._array(given, where)
+        if given.shape != self.shape:
+            raise self._wrong(where, f"an obs of shape {given.shape}", f"{self.shape}")
+        self.obs[...] = given
+
+    def _array(self, given: Any, where: str) -> np.ndarray:
         try:
             obs = np.asarray(given)
         except ValueError:  # rows of different lengths
             obs = np.array(None)
         if obs.dtype != self.dtype and not np.can_cast(obs.dtype, self.dtype or object, "same_kind"):
             raise self._wrong(where, f"an obs of dtype {obs.dtype}", f"{self.dtype}")
-        if obs.shape != self.shape:
-            raise self._wrong(where, f"an obs of shape {obs.shape}", f"{self.shape}")
-        return obs.astype(self.dtype)
+        return obs
 
     def _wrong(self, where: str, found: str, expected: str) -> EnvironmentFailed:
         return EnvironmentFailed(f"{self} returned {found} from {where}: expected is {expected}.", self.number)
@@ -99,7 +122,7 @@ class Guard(gymnasium.Wrapper):
 
         Whatever way there is, is tried out first on a scratch environment.
         """
-        found = None if self.lost or self.shape is None or self.obs is None else snapshot.take(self)
+        found = None if self.lost or self.shape is None or not self.begun else snapshot.take(self)
         kind = None if found is None else snapshot.kind(found)
         if found is not None and kind not in self.proven:
             self.lost = not snapshot.holds(self.construct, found, self.number)

@@ -23,27 +23,35 @@ class Episode:
         self.whole = False  # nothing is missing
         self.seed: int | None = None
         self.generator: dict[str, Any] | None = None  # before the reset, where no seed was given
-        self.taken, self.kept = 0, np.zeros(0)
+        self.taken, self.room, self.kept = 0, 0, np.zeros(0)  # of `kept`; room: taken may come to this as things are
 
     def begin(self, env: gymnasium.Env, seed: int | None, options: dict[str, Any] | None) -> None:
-        self.seed, self.taken = seed, 0
+        self.seed, self.taken, self.room = seed, 0, 0
         self.generator = draws_of(env) if seed is None else None
         self.whole = not options and (seed is not None or self.generator is not None)
 
     def add(self, action: Any) -> None:
-        if not self.whole:
+        if self.taken == self.room and not self._make_room(action):
             return
-        if self.taken == 0:
-            like = np.asarray(action)
-            if like.shape != self.kept.shape[1:] or like.dtype != self.kept.dtype:
-                self.kept = np.zeros((64, *like.shape), like.dtype)
-        if self.taken == LONGEST or self.kept.dtype.hasobject:
-            self.whole, self.kept = False, np.zeros(0)
-            return
-        if self.taken == len(self.kept):
-            self.kept = np.concatenate([self.kept, np.zeros_like(self.kept)])
         self.kept[self.taken] = action
         self.taken += 1
+
+    def _make_room(self, action: Any) -> bool:
+        """False: the actions are not kept."""
+        if not self.whole:
+            return False
+        if self.taken == 0:
+            like = np.asarray(action)
+            if like.shape != self.kept.shape[1:] or like.dtype != self.kept.dtype or not len(self.kept):
+                self.kept = np.zeros((64, *like.shape), like.dtype)
+        elif self.taken == len(self.kept):
+            self.kept = np.concatenate([self.kept, np.zeros_like(self.kept)])
+        self.whole = self.taken < LONGEST and not self.kept.dtype.hasobject
+        if not self.whole:
+            self.taken, self.room, self.kept = 0, 0, np.zeros(0)
+            return False
+        self.room = min(len(self.kept), LONGEST)
+        return True
 
     @property
     def actions(self) -> np.ndarray:
@@ -64,7 +72,7 @@ def set_draws(env: gymnasium.Env, state: dict[str, Any] | None) -> None:
 def take(guard: Any) -> dict[str, Any] | None:
     """guard: the Guard of the environment."""
     env, episode, layers = guard.env.unwrapped, guard.episode, offered(guard.env)
-    last = {"now": draws_of(env), "obs": guard.obs, "reward": guard.reward}
+    last = {"now": draws_of(env), "obs": np.array(guard.obs), "reward": guard.reward}
     if layers is not None:
         return {"layers": layers} | last
     if not episode.whole:
@@ -82,7 +90,8 @@ def restore(guard: Any, state: dict[str, Any]) -> None:
         guard.env.reset()
         set_offered(guard.env, state["layers"])
         set_draws(guard.env.unwrapped, state["now"])
-        guard.obs, guard.reward, guard.episode.whole = np.array(state["obs"]), state["reward"], False
+        guard.obs[...] = state["obs"]
+        guard.reward, guard.begun, guard.episode.whole = state["reward"], True, False
         return
     set_draws(guard.env.unwrapped, state["generator"])
     guard.reset(seed=state["seed"])

@@ -4,21 +4,23 @@ import contextlib
 import multiprocessing
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from typing import Any
 
 import gymnasium
 
 from logpi.errors import EnvironmentFailed, LogpiError
-from logpi.workers import child, wire
-from logpi.workers.pipe import receive, send
+from logpi.workers import child
+from logpi.workers.pipe import Channel, framed
 from logpi.workers.shared import Shared
 
 METHODS = multiprocessing.get_all_start_methods()
 CONTEXT: Any = multiprocessing.get_context("forkserver" if "forkserver" in METHODS else "spawn")
 PATIENCE = 1.0  # seconds to close, then it is killed
-STEP = wire.encode({"do": "step"})
+BUILD = -1  # among the groups that a process owes an answer for: it is asked to make environments
+WORD = -2  # any other request, asked when nothing is owed
 
 
 class Worker:
@@ -30,17 +32,19 @@ class Worker:
         self.index, self.numbers, self.name, self.construct, self.shared = index, numbers, name, construct, shared
         self.at = shared.arrays()["at"]
         self.failure: EnvironmentFailed | None = None  # how the process went
-        self.ready, self.busy = False, False  # it has answered once; it owes an answer
+        self.ready = False  # it has answered once
+        self.owed: deque[int] = deque()  # groups whose step it was asked for, in that order
+        self.came: dict[int, bytes] = {}  # answers that nobody has asked for yet
         self.process: Any = None
-        self.pipe: Connection
+        self.channel: Channel
 
     def start(self) -> None:
         """A new process, in the place of the one before."""
         self.kill()
-        self.pipe, theirs = CONTEXT.Pipe()
-        self.at[self.index], self.failure, self.ready, self.busy = child.IDLE, None, False, False
+        (reader, theirs), (their_reader, writer) = CONTEXT.Pipe(duplex=False), CONTEXT.Pipe(duplex=False)
+        self.at[self.index], self.failure, self.ready = child.IDLE, None, False
         CONTEXT.set_forkserver_preload(["logpi.workers.child"])
-        args = (theirs, self.shared, self.construct, self.numbers[0], self.index, self.name)
+        args = (their_reader, theirs, self.shared, self.construct, self.numbers[0], self.index, self.name)
         process = CONTEXT.Process(target=child.serve, args=args, daemon=True, name=f"logpi worker {self.index}")
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # inherited: Ctrl-C is ours alone
         try:
@@ -48,39 +52,42 @@ class Worker:
         except OSError:
             raise
         except Exception as unknown:  # multiprocessing cannot say where the constructor is to be found
-            self.pipe.close()
+            reader.close(), writer.close()
             raise LogpiError(
                 f"--backend async needs an environment that another process can import, and {self.construct!r} is not "
                 "a class or function of a module: move it to one, or use --backend sync."
             ) from unknown
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            theirs.close()
-        self.process = process
+            theirs.close(), their_reader.close()
+        self.process, self.channel = process, Channel(reader, writer, process.sentinel)
 
-    def ask(self, request: bytes, deadline: float) -> None:
-        if self.busy and self.failure is None:
+    def ask(self, key: int, request: bytes, deadline: float | None = None) -> None:
+        """key: the group that is to step, BUILD or WORD. deadline: None where the request is a `step`."""
+        if self.failure is None and (key in self.owed or key in self.came or (key == WORD and self.owed)):
             self._give_up("was interrupted")
         if self.failure is None:
-            self.busy = True
+            self.owed.append(key)
             with contextlib.suppress(OSError):  # `answer` finds out how it died, or that it does not read
-                send(self.pipe, request, deadline)
+                if deadline is None:
+                    self.channel.put(request)
+                else:
+                    self.channel.send(request, deadline)
 
-    def answer(self, deadline: float, seconds: float) -> bytes | EnvironmentFailed:
+    def answer(self, key: int, deadline: float, seconds: float) -> bytes | EnvironmentFailed:
         """Its answer, once there is one or its process is gone; else how it failed."""
-        if self.failure is None:
-            try:
-                found = receive(self.pipe, deadline)
-                self.ready, self.busy = True, False
-                return found
-            except TimeoutError:
-                alive = self.process.exitcode is None
-                self._give_up(f"gave no answer for {seconds:g} s" if alive else _end(self.process.exitcode))
-            except (EOFError, OSError):
-                self.process.join(PATIENCE)
-                self._give_up(_end(self.process.exitcode))
-        assert self.failure is not None
-        return self.failure
+        try:
+            while self.failure is None and key not in self.came:
+                self.came[self.owed[0]] = self.channel.receive(deadline)
+                self.owed.popleft()
+                self.ready = True
+        except TimeoutError:
+            alive = self.process.exitcode is None
+            self._give_up(f"gave no answer for {seconds:g} s" if alive else _end(self.process.exitcode))
+        except (EOFError, OSError):
+            self.process.join(PATIENCE)
+            self._give_up(_end(self.process.exitcode))
+        return self.came.pop(key) if self.failure is None else self.failure
 
     def _give_up(self, how: str) -> None:
         first, last, at = self.numbers[0], self.numbers[-1], int(self.at[self.index])
@@ -95,11 +102,13 @@ class Worker:
         self.kill()
 
     def kill(self) -> None:
+        self.owed.clear()
+        self.came.clear()
         if self.process is not None:
             self.process.kill()
             self.process.join()
             self.process.close()
-            self.pipe.close()
+            self.channel.close()
             self.process = None
 
 
@@ -109,35 +118,27 @@ def _end(code: int | None) -> str:
     return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
 
+def step(rows: slice) -> bytes:
+    """The request to step these environments: shorter than any other."""
+    return framed(child.STEP.pack(rows.start, rows.stop))
+
+
 def ask(
-    workers: Sequence[Worker], requests: Sequence[bytes], seconds: float
+    workers: Sequence[Worker], requests: Sequence[bytes], seconds: float, key: int = WORD
 ) -> list[tuple[Worker, bytes | EnvironmentFailed]]:
-    """All at once; each has `seconds` for its answer. A dead process is found at once."""
+    """All at once; each has `seconds` for its answer."""
     deadline = time.monotonic() + seconds
     for worker, request in zip(workers, requests, strict=True):
-        worker.ask(request, deadline)
-    found = [(worker, worker.failure) for worker in workers if worker.failure is not None]
-    waiting = {
-        x: worker for worker in workers if worker.failure is None for x in (worker.pipe, worker.process.sentinel)
-    }
-    answers: list[tuple[Worker, bytes | EnvironmentFailed]] = [*found]
-    while waiting:
-        ready = wait(list(waiting), max(0.0, deadline - time.monotonic()))
-        for worker in {waiting[x] for x in ready} or set(waiting.values()):
-            waiting = {x: other for x, other in waiting.items() if other is not worker}
-            gone = worker.process.sentinel in ready  # so its last words, if any, are here already
-            answers.append(
-                (worker, worker.answer(min(deadline, time.monotonic() + 0.1) if gone else deadline, seconds))
-            )
-    return sorted(answers, key=lambda pair: pair[0].index)
+        worker.ask(key, request, deadline)
+    return [(worker, worker.answer(key, deadline, seconds)) for worker in workers]
 
 
 def end(workers: list[Worker]) -> None:
     """No process is left: an idle one closes its environments first, others are killed."""
-    idle = [worker for worker in workers if worker.process is not None and not worker.busy]
+    idle = [worker for worker in workers if worker.process is not None and not worker.owed]
     sentinels = [worker.process.sentinel for worker in idle]
     for worker in idle:
-        worker.pipe.close()
+        worker.channel.close()
     deadline = time.monotonic() + PATIENCE
     while sentinels and time.monotonic() < deadline:
         gone = wait(sentinels, max(0.0, deadline - time.monotonic()))
