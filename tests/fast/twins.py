@@ -155,8 +155,8 @@ def counted(monkeypatch: Any, name: str = "ascend") -> list[bool]:
     """One entry for each call of a method of Fused: did it do it?"""
     calls, plain = list[bool](), getattr(Fused, name)
 
-    def counting(*args: Any) -> Any:
-        found = plain(*args)
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        found = plain(*args, **kwargs)
         calls.append(found is not None)
         return found
 

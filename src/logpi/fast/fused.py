@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from logpi.batch import Batch, Rows
-from logpi.fast import acting, survey
+from logpi.envs.base import InArrays
+from logpi.fast import acting, stepping, survey
 from logpi.fast.ascent import Ascent
 from logpi.fast.machine import Columns, Machine
 from logpi.fast.program import NotCovered, Program, Reads, written
@@ -63,12 +64,17 @@ class Fused:
         return acting.collect(control, self.main, self.critic, policy)
 
     def roll(
-        self, envs: Any, policy: Policy, obs: Tensor, noise: Tensor, whole: bool, going: Tensor | None
+        self, control: Any, policy: Policy, noise: Tensor | None, steps: int, going: Tensor | None, before: int
     ) -> tuple[Tensor, dict[str, Tensor]] | None:
-        """(the next observations, what happened in len(noise) steps [n, T, *]); None where it is not covered."""
-        if self.main is None or not acting.native(envs):
+        """(the next observations, what happened in so many steps [n, T, *]); None where it is not covered."""
+        if self.main is None:
             return None
-        return acting.cartpole(self.main, envs, policy, noise, whole, going)
+        if acting.native(control.envs):
+            assert noise is not None
+            return acting.cartpole(self.main, control.envs, policy, noise, control.rows != "segments", going)
+        if not isinstance(control.envs, InArrays):
+            return None
+        return stepping.roll(self.main, control, policy, noise, steps, going, before)
 
     def value(self, obs: Tensor) -> Tensor | None:
         """V of normalised observations [..., D], as the critic is now."""

@@ -13,8 +13,8 @@ from logpi.critic import seen
 from logpi.device import widest
 from logpi.envs import Environments, Step
 from logpi.errors import EnvironmentFailed, LogpiError
-from logpi.finite import CURES, NotFinite, kind
 from logpi.policy import Policy
+from logpi.rollout.culprit import culprit
 
 AHEAD = 64  # steps for which chance is drawn at once, where the length of a rollout is not known
 LONGEST = 100_000  # steps after which an episode that does not end is given up
@@ -112,7 +112,7 @@ class Control:
             if taken >= LONGEST:
                 raise LogpiError(never_ends(LONGEST))
             noise = policy.head.noise((self.length or AHEAD, self.envs.n), like, self.generator)
-            parts.append(self._fused(policy, noise, going) or self._act(policy, noise, going, taken))
+            parts.append(self._fused(policy, noise, going, taken) or self._act(policy, noise, going, taken))
             taken += parts[-1].reward.shape[1]
             if whole:
                 on = ~(parts[-1].terminated | parts[-1].truncated).any(1)
@@ -145,16 +145,14 @@ class Control:
         self.obs = x.obs.to(obs)
         return Steps(obs, action, params, x.reward, x.terminated, x.truncated, mask, x.final, broken)
 
-    def _fused(self, policy: Policy, noise: Tensor | None, going: Tensor | None) -> Steps | None:
+    def _fused(self, policy: Policy, noise: Tensor | None, going: Tensor | None, before: int) -> Steps | None:
         """The same by a fast twin, where there is one for these environments."""
-        if self.fused is None or noise is None:
+        steps = self.length or AHEAD
+        found = self.fused and self.fused.roll(self, policy, noise, steps, going, before)
+        if not found:
             return None
-        whole = self.rows != "segments"
-        found = self.fused.roll(self.envs, policy, self.obs, noise, whole, going)
-        if found is None:
-            return None
-        self.obs, steps = found
-        return Steps(**steps)
+        self.obs, told = found
+        return Steps(**told)
 
     def _step(self, action: Tensor, seen: list[Steps], params: Tensor, before: int) -> Step:
         """One step of the environments; where one fails on a NaN of ours, the NaN is what is told."""
@@ -162,12 +160,9 @@ class Control:
             return self.envs.step(action)
         except EnvironmentFailed as failed:
             n = failed.number
-            for t, (saw, said) in enumerate([*((x.obs, x.params) for x in seen), (self.obs, params)], before):
-                for what, x in (("obs", saw[n]), ("distribution parameter", said[n])):
-                    if not bool(x.isfinite().all()):
-                        where = {"environment": n, "step": t, "iteration": self.version + 1}
-                        raise NotFinite(what, kind(x), CURES[what], where) from failed
-            raise
+            obs = torch.stack([*(x.obs[n] for x in seen), self.obs[n]])
+            said = torch.stack([*(x.params[n] for x in seen), params[n]])
+            raise culprit(obs, said, before, self.version + 1, n) or failed from failed
 
     @torch.no_grad()
     def _batch(self, policy: Policy, critic: nn.Module | None, x: Steps) -> Batch:

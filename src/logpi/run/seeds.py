@@ -118,7 +118,8 @@ def _all(
     with Signals(alive) as signals, Live(console=console, transient=True, auto_refresh=False) as live:
         while alive or (waiting and not signals.number):
             while waiting and len(alive) < room and not signals.number:
-                alive[waiting[0]] = begin(waiting.pop(0))
+                seed = waiting.pop(0)
+                alive[seed] = begin(seed)
             for seed in [seed for seed, x in alive.items() if x.look()]:
                 done.append(alive.pop(seed))
                 console.print(_line(done[-1]))
