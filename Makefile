@@ -35,7 +35,7 @@ clean:
 	touch $@
 
 .venv/installed: .venv/torch pyproject.toml
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[plot]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fast,plot]'
 	touch $@
 
 .venv/installed-dev: .venv/torch pyproject.toml

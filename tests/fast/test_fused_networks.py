@@ -3,17 +3,21 @@
 import random
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 pytest.importorskip("numba")
 
-from twins import Asked, batch, check_gradient, pair  # noqa: E402
+from twins import Asked, batch, check_gradient, pair
 
-from logpi.fast import survey  # noqa: E402
-from logpi.fast.fused import Fused  # noqa: E402
-from logpi.fast.heads import BLOCK  # noqa: E402
+from logpi.batch import Rows
+from logpi.fast import survey
+from logpi.fast.fused import Fused
+from logpi.fast.heads import BLOCK
+from logpi.fast.program import NotCovered, NowAsked
+from logpi.now import Surrogate
 
 ROWS = [1, 2, 7, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 5]
 JOINT = Asked(lambda now, b: now.log_pi * b.psi + 0.1 * now.entropy, value_coef=0.5)
@@ -25,7 +29,9 @@ def relu(inputs: int, outputs: int) -> nn.Module:
 
 
 def mixed(inputs: int, outputs: int) -> nn.Module:
-    return nn.Sequential(nn.Linear(inputs, 6), nn.Linear(6, 18), nn.Tanh(), nn.Linear(18, 9), nn.ReLU(), nn.Linear(9, outputs))
+    return nn.Sequential(
+        nn.Linear(inputs, 6), nn.Linear(6, 18), nn.Tanh(), nn.Linear(18, 9), nn.ReLU(), nn.Linear(9, outputs)
+    )
 
 
 @pytest.mark.parametrize("n", ROWS)
@@ -74,20 +80,29 @@ def test_what_an_earlier_block_or_call_left_behind_changes_nothing() -> None:
     assert torch.allclose(survey.value(fused.critic, obs), critic(obs), atol=1e-6)
 
 
+def test_a_minibatch_without_an_action_has_no_gradient() -> None:
+    """Of episodes that hold nothing: what an earlier minibatch left behind does not come again."""
+    policy, critic = pair()
+    fused, b = Fused(policy, critic, True), batch(policy, 60)
+    rows, params = Rows(b, torch.Generator()), [*policy.parameters(), *critic.parameters()]
+    surrogate = Surrogate(JOINT, policy, critic, rows, {}, fused)
+    ascent = fused._ascent(fused.main, surrogate, rows, torch.optim.Adam(params, fused=True), None)
+    index, weight, bounds = ascent.minibatches(1, 1)
+    for end in (bounds[1], 0):
+        _, found = ascent.call(index, weight, np.array([0, end]), -1.0)
+        assert bool(fused.main.grad.any()) == bool(end) == bool(found[2]) == bool(found[3])
+
+
 def test_a_planted_error_in_one_weight_is_seen() -> None:
     policy, critic = pair()
     b = batch(policy, 60)
     check_gradient(JOINT, policy, critic, b)
-    wrong = Asked(lambda now, b: now.log_pi * b.psi + 0.1001 * now.entropy, value_coef=0.5)
-    one, other = JOINT.objective, wrong.objective
-    calls = []
+    other = Asked(lambda now, b: now.log_pi * b.psi + 0.1001 * now.entropy)
 
-    def turns(now: Any, rows: Any, state: Any) -> Any:
-        calls.append(None)
-        return (other if len(calls) == 3 else one)(now, rows, state)  # the kernels' own reading comes third
+    def misread(now: Any, rows: Any, state: Any) -> Any:
+        return (other if isinstance(now, NowAsked) else JOINT).objective(now, rows, state)
 
     page = Asked(lambda now, b: None, value_coef=0.5)
-    page.objective = turns
-    with pytest.raises(AssertionError):
+    page.objective = misread
+    with pytest.raises((AssertionError, NotCovered)):
         check_gradient(page, policy, critic, b)
-    assert len(calls) == 3

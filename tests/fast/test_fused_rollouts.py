@@ -7,10 +7,10 @@ import torch
 
 pytest.importorskip("numba")
 
-from twins import counted, parts, run  # noqa: E402
+from twins import counted, parts, run
 
-from logpi.batch import Batch  # noqa: E402
-from logpi.loop import Parts  # noqa: E402
+from logpi.batch import Batch
+from logpi.loop import Parts
 
 SETS = {
     "ppo": {"length": 24, "epochs": 1},
@@ -30,36 +30,36 @@ def generators(made: Parts) -> list[torch.Tensor]:
     return [x.get_state() for x in (made.collect.generator, made.collect.envs.generator, made.generator)]
 
 
-def check_batches(one: Batch, other: Batch) -> None:
-    for name in ("action", "terminated", "truncated", "mask", "version", "start"):
+def check_batches(one: Batch, other: Batch, within: float = 1e-4) -> None:
+    assert torch.equal(one.mask, other.mask)
+    for name in ("action", "terminated", "truncated", "version"):
         x, y = getattr(one, name), getattr(other, name)
-        assert x.dtype == y.dtype and torch.equal(torch.where(one.mask, x, 0), torch.where(one.mask, y, 0)) if (
-            x.shape == one.mask.shape
-        ) else torch.equal(x, y), name
+        assert x.dtype == y.dtype and torch.equal(x[one.mask], y[one.mask]), name
+    assert torch.equal(one.start, other.start)
     for name in ("obs", "reward", "params", "log_pi", "value", "value_next"):
         x, y = getattr(one, name), getattr(other, name)
         assert (x is None) == (y is None), name
         if x is not None:
-            assert x.dtype == y.dtype and x.shape == y.shape and float((x - y)[one.mask].abs().max()) < 1e-4, name
+            assert x.dtype == y.dtype and x.shape == y.shape and float((x - y)[one.mask].abs().max()) < within, name
 
 
 @pytest.mark.parametrize("n", [1, 4, 7, 64, 200])
 @pytest.mark.parametrize("method", SETS)
 def test_three_iterations_are_the_plain_loops(method: str, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    rolled, collected = counted(monkeypatch, "roll"), []
-    if hasattr(__import__("logpi.fast.fused", fromlist=["Fused"]).Fused, "collect"):
-        collected = counted(monkeypatch, "collect")
+    calls = counted(monkeypatch, "collect" if "length" in SETS[method] else "roll")
     fused, plain = (parts(method, fast=fast, **sized(method, n)) for fast in ("auto", "off"))
     for _ in range(3):
         one, other = run(fused, 1)[0], run(plain, 1)[0]
-        check_batches(one.batch, other.batch)
+        check_batches(one.batch, other.batch, 1e-4 if n < 200 else 1e-3)  # a pole carries a rounding on
         assert all(torch.equal(x, y) for x, y in zip(generators(fused), generators(plain), strict=True))
         for name in ("return", "length", "episodes"):
             assert str(round(one[name], 5)) == str(round(other[name], 5))
-    assert any(rolled + collected)
+    assert calls and all(calls)
 
 
-@pytest.mark.parametrize("given", [{"normalise_obs": True}, {"shared": True}, {"normalise_reward": False}, {"hidden": (9, 70)}])
+@pytest.mark.parametrize(
+    "given", [{"normalise_obs": True}, {"shared": True}, {"normalise_reward": False}, {"hidden": (9, 70)}]
+)
 def test_settings_of_the_policy(given: dict[str, Any]) -> None:
     for method in ("ppo", "reinforce"):
         fused, plain = (parts(method, fast=fast, **sized(method, 5), **given) for fast in ("auto", "off"))
@@ -72,6 +72,7 @@ def aged(fast: str, method: str) -> Parts:
     made = parts(method, fast=fast, **sized(method, 6))
     made.collect.envs.age += torch.tensor([499, 498, 490, 480, 0, 1])
     made.collect.steps_before += made.collect.envs.age
+    made.collect.return_before += made.collect.envs.age
     return made
 
 

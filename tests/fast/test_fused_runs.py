@@ -7,10 +7,10 @@ import pytest
 
 pytest.importorskip("numba")
 
-from twins import check_alike, check_both_ways, counted, parts, pendulum, run, weights  # noqa: E402
+from twins import check_alike, check_both_ways, counted, parts, pendulum, run, weights
 
-from logpi.fast import ascent, heads  # noqa: E402
-from logpi.methods import METHODS  # noqa: E402
+from logpi.fast import ascent, heads
+from logpi.methods import METHODS
 
 WORLDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "cartpole": ("CartPole-v1", {}),

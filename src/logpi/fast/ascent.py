@@ -1,5 +1,6 @@
 """One call of `step.gradient.ascend` in a fused kernel."""
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from logpi.batch import Rows
-from logpi.fast import update
+from logpi.fast import update, warm
 from logpi.fast.machine import Columns, Machine, address
 from logpi.fast.program import NotCovered, Program
 from logpi.finite import check
@@ -56,7 +57,7 @@ class Ascent:
         mini = next(iter(self.rows.shuffled(count)))
         self.rows.generator.set_state(before)
         params = self.machine.parameters
-        found = [torch.autograd.grad(part, params, materialize_grads=True) for part in self.surrogate(mini)]
+        found = [torch.autograd.grad(part, params, materialize_grads=True) for part in copy.copy(self.surrogate)(mini)]
         self.call(index, weight, bounds[:2], lr=-1.0)
         grad, plain = self.machine.grad, np.zeros_like(self.machine.grad)
         for parts in found:
@@ -72,6 +73,7 @@ class Ascent:
         m, group, found = self.machine, self.group, np.zeros(5)
         tensors = m.tensors(*([s[name] for s in self.state] for name in ("exp_avg", "exp_avg_sq")))
         arrays = (m.plan, m.x, self.loaded.ints, self.loaded.registers, tensors, m.places)
+        warm.wait()
         taken = update.ascend(
             *map(address, arrays), len(m.places), *map(address, (self.data, index, weight, bounds)), len(bounds) - 1,
             float(self.state[0]["step"]), lr, *group["betas"], group["eps"], self.longest, address(found),

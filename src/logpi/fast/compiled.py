@@ -1,29 +1,15 @@
-"""How kernels are compiled, and where what was compiled is kept: in the user's cache, by the sum of all their sources.
+"""How kernels are compiled, and kept."""
 
-numba looks at a function's own file only, so a kernel that calls one of another file would stay as it was when that changes.
-"""
-
-import hashlib
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numba
 from numba import njit
 
+from logpi.fast.warm import folder
+
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
-
-
-def folder() -> Path:
-    """Of what was compiled from these very sources, by this version of numba."""
-    total = hashlib.sha256(numba.__version__.encode())
-    for file in sorted(Path(__file__).parent.glob("*.py")):
-        total.update(file.read_bytes())
-    home = (
-        os.environ.get("NUMBA_CACHE_DIR") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "logpi"
-    )
-    return Path(home) / f"kernels-{total.hexdigest()[:16]}"
 
 
 FOLDER = folder()

@@ -14,13 +14,11 @@ import numpy as np
 import torch
 
 from logpi.batch import Batch
+from logpi.fast.ops import BINARY, OPS, UNARY
 
 ANSWERS = ("log_pi", "entropy", "kl_old", "kl_new", "value")  # what the policy, and V, say now
 SCALARS = ("log_pi", "reward", "value", "value_next", "q", "q_next", "log_ref", "psi", "target")
 FLAGS = ("terminated", "truncated", "mask", "ended")
-UNARY = ("neg", "exp", "log", "expm1", "log1p", "sqrt", "square", "abs", "tanh", "sigmoid", "detach", "sign", "same")
-BINARY = ("add", "sub", "mul", "div", "minimum", "maximum", "gt", "ge", "lt", "le", "eq")
-OPS = {name: code for code, name in enumerate((*UNARY, *BINARY, "where"))}
 OTHER_NAMES = {
     "true_divide": "div",
     "divide": "div",

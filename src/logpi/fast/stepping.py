@@ -39,9 +39,7 @@ class Rollout:
         self.final: list[tuple[int, slice, np.ndarray]] = []  # observations before a reset: step, rows, all of the rows
         self.drawn = np.zeros(0, np.float32) if noise is None else noise.numpy()
         self.normal = normal_of(policy)
-        low, high = getattr(head, "low", None), getattr(head, "high", None)
-        clips = type(head) is Gaussian and low is not None and high is not None
-        self.box = (low.numpy(), high.numpy(), (*head.box_shape,)) if clips else None
+        self.box = (head.low.numpy(), head.high.numpy(), head.box_shape) if type(head) is Gaussian else None
 
     def act(self, t: int, rows: slice) -> np.ndarray:
         """The actions of some environments in step t, as these take them."""

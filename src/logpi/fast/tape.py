@@ -11,7 +11,7 @@ import numpy as np
 
 from logpi.fast.compiled import inner
 from logpi.fast.heads import BLOCK
-from logpi.fast.program import OPS
+from logpi.fast.ops import OPS
 from logpi.fast.special import exp
 from logpi.fast.tile import at
 

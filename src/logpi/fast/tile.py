@@ -34,29 +34,17 @@ def tile_of(height: int) -> Any:
     @intrinsic
     def tile(context: Any, a: Any, sm: Any, sk: Any, b: Any, ldb: Any, c: Any, ldc: Any, depth: Any, add: Any) -> Any:
         signature = types.void(*[types.intp] * 8, types.boolean)
-        return signature, lambda context, builder, _, args: emit(context, builder, height, *args)
+        return signature, lambda context, builder, _, args: emit(context, builder, height, args)
 
     return tile
 
 
-def emit(
-    context: Any,
-    builder: Any,
-    height: int,
-    a: Any,
-    sm: Any,
-    sk: Any,
-    b: Any,
-    ldb: Any,
-    c: Any,
-    ldc: Any,
-    depth: Any,
-    add: Any,
-) -> Any:
+def emit(context: Any, builder: Any, height: int, args: Any) -> Any:
     """The loop over k: one load of B, `height` broadcasts of A, as many fused multiply-adds."""
     f32, i64, i32 = ir.FloatType(), ir.IntType(64), ir.IntType(32)
     vector = ir.VectorType(f32, WIDTH)
     fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{WIDTH}f32")
+    a, sm, sk, b, ldb, c, ldc, depth, add = args
     a, b, c = (builder.inttoptr(x, f32.as_pointer()) for x in (a, b, c))
     zero, undefined = ir.Constant(vector, None), ir.Constant(vector, ir.Undefined)
 

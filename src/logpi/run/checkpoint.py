@@ -25,6 +25,7 @@ from logpi.run.files import LARGEST, digest, digest_of, flush, read_json
 from logpi.run.folder import versions
 from logpi.run.pack import fill, pack, read_tensors, unpack
 from logpi.run.spaces import space_to_json
+from logpi.run.undecorated import undecorated
 
 FORMAT = 2
 FREE = ("steps", "workers", "step_timeout", "on_failure", "measure_gradient")  # a run may go on with these changed
@@ -34,11 +35,12 @@ FILES = ("config.toml", "policy.json", "policy.safetensors", "trainer.json", "tr
 
 def trainer_state(parts: Parts) -> dict[str, Any]:
     """All of a run but its policy and its settings."""
+    with undecorated():
+        optimizers = [o and o.state_dict() for o in (parts.optimizer, parts.critic_optimizer)]
     return {
         "critic": None if parts.critic is None else dict(parts.critic.state_dict()),
         "reference": None if parts.reference is None else dict(parts.reference.state_dict()),
-        "optimizer": parts.optimizer.state_dict(),
-        "critic_optimizer": None if parts.critic_optimizer is None else parts.critic_optimizer.state_dict(),
+        **dict(zip(("optimizer", "critic_optimizer"), optimizers, strict=True)),
         "sampler": parts.collect.generator.get_state(),
         "shuffler": parts.generator.get_state(),
         "global": chance.state(),
@@ -261,7 +263,8 @@ def _take(parts: Parts, state: dict[str, Any], folder: Path) -> None:
             fill(getattr(parts, name), state[name], folder / "trainer.safetensors")
     for name in ("optimizer", "critic_optimizer"):
         if state[name] is not None:
-            getattr(parts, name).load_state_dict(state[name])
+            with undecorated():
+                getattr(parts, name).load_state_dict(state[name])
     parts.collect.generator.set_state(state["sampler"])
     parts.collect.load_state(state["collect"])
     parts.generator.set_state(state["shuffler"])

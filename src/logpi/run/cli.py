@@ -7,6 +7,7 @@ import warnings
 from importlib import import_module
 
 from logpi.errors import LogpiError, nearest
+from logpi.fast import warm
 
 HELP = """\
 logpi: every policy-gradient method, in one tested definition
@@ -20,6 +21,7 @@ logpi: every policy-gradient method, in one tested definition
   logpi compare RUN RUN          what differs in settings and in results
   logpi track RUN --to VIEW      TensorBoard, W&B or trackio from metrics.jsonl
   logpi doctor RUN               is something wrong with it, and what to do
+  logpi bench [METHOD]           what limits your environment and policy: each part's share, and its floor
   logpi exact                    bias and variance of every estimator, or of your own loss, against the true gradient
   logpi variance RUN             how noisy the gradient is, for any credit and baseline, on the same trajectories
   logpi methods                  the table of methods
@@ -34,7 +36,7 @@ environments. logpi --version
 
 COMMANDS = (
     *("train", "resume", "eval", "play", "runs", "plot", "compare", "track"),
-    *("doctor", "exact", "variance", "methods", "show", "completion"),
+    *("doctor", "bench", "exact", "variance", "methods", "show", "completion"),
 )
 
 
@@ -100,4 +102,6 @@ def dispatch(args: list[str]) -> int:
         return 0
     if args[0] not in COMMANDS:
         raise LogpiError(f"There is no command {args[0]!r}.{nearest(args[0], COMMANDS)}")
+    if args[0] in ("train", "resume") and not {"-h", "--help", "off"} & {*args} and len(args) > 1:
+        warm.begin()
     return import_module(f"logpi.run.commands.{args[0]}").main(args[1:]) or 0

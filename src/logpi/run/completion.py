@@ -20,7 +20,12 @@ from logpi.run.commands.exact import Exact
 from logpi.run.recipes import names
 
 SHELLS = ("bash", "zsh", "fish")
-CHOSEN = ("train", "show", "completion")  # commands whose first word is one of a list; the others' are run folders
+CHOSEN = (
+    "train",
+    "bench",
+    "show",
+    "completion",
+)  # commands whose first word is one of a list; the others' are run folders
 
 # tyro completes flags and choices only: where a command takes run folders and no flag was begun, files come instead.
 FILES = {
@@ -54,7 +59,7 @@ complete --command logpi --condition '__fish_seen_subcommand_from FOLDERS' --for
 def script(shell: str) -> str:
     """What the shell is to read, with the environments that are registered now."""
     folders = [name for name in COMMANDS if name not in (*CHOSEN, "methods", "exact")]
-    chosen = {"train": {name: _trained(name) for name in METHODS}}
+    chosen = {command: {name: _trained(name, options) for name in METHODS} for command, options in training().items()}
     chosen |= {
         "show": dict.fromkeys(METHODS, _record("Nothing")),
         "completion": dict.fromkeys(SHELLS, _record("Nothing")),
@@ -73,11 +78,18 @@ def script(shell: str) -> str:
     return f"{found}\n" + FILES[shell].replace("FOLDERS", pattern)
 
 
-def _trained(method: str) -> type:
-    from logpi.run.setup import Settings
+def training() -> dict[str, type]:
+    """The commands that take a method, its fields and the settings of a run; what each takes beside them."""
+    from logpi.run.commands.bench import Bench
     from logpi.run.train import Options
 
-    return _record(method, *(field for record in (METHODS[method], Settings, Options) for field in _fields(record)))
+    return {"train": Options, "bench": Bench}
+
+
+def _trained(method: str, options: type) -> type:
+    from logpi.run.setup import Settings
+
+    return _record(method, *(field for record in (METHODS[method], Settings, options) for field in _fields(record)))
 
 
 def _fields(record: Any) -> list[Any]:

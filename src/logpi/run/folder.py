@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,8 @@ def safe(name: str) -> str:
 @cache
 def versions() -> dict[str, str]:
     """What numbers depend on beside the settings."""
-    found = {"logpi": __version__} | {name: version(name) for name in ("torch", "numpy", "gymnasium", "safetensors")}
+    names = ["torch", "numpy", "gymnasium", "safetensors", *(["numba"] if find_spec("numba") else [])]
+    found = {"logpi": __version__} | {name: version(name) for name in names}
     found |= {"python": platform.python_version(), "platform": platform.platform()}
     root = Path(__file__).parents[3]
     if not (root / ".git").exists() or shutil.which("git") is None:

@@ -1,5 +1,6 @@
 """Several seeds of one command, as many at a time as there are cores, in threads or in processes; their mean at the end."""
 
+import contextlib
 import math
 import os
 import signal
@@ -19,9 +20,9 @@ from logpi.errors import LogpiError
 from logpi.page import check
 from logpi.run.folder import safe, versions
 from logpi.run.processes import Process
-from logpi.run.setup import Settings
+from logpi.run.setup import Settings, threads
 from logpi.run.table import figure, last_row, newest_evaluation, status_of
-from logpi.run.threads import Thread, why_not
+from logpi.run.threads import Thread, taking_turns, why_not
 from logpi.run.train import Options, command
 
 TICK = 0.1  # seconds between looks at the seeds
@@ -84,7 +85,8 @@ def train(name: str, method: Any, settings: Settings, options: Options) -> None:
     def begin(seed: int) -> Seed:
         return Process(seed, where) if why else Thread(seed, name, method, settings, options, over)
 
-    done = _all(begin, wanted, settings, console, options.quiet, over)
+    with contextlib.nullcontext() if why else taking_turns():
+        done, number = _all(begin, wanted, settings, console, options.quiet, over)
     runs = [x.run for x in done if not x.stopped and not x.wrong and x.run is not None]
     if runs:
         console.print(_summary(runs))
@@ -96,7 +98,7 @@ def train(name: str, method: Any, settings: Settings, options: Options) -> None:
             console.print(f"next: {command()} resume {x.run}")
     if len(done) < len(wanted):
         console.print(f"not begun: {', '.join(map(str, wanted[len(done) :]))}")
-    if number := max((x.stopped for x in done), default=0):
+    if number := max([number, *(x.stopped for x in done)]):
         raise SystemExit(128 + number)
     failed = [x.seed for x in done if x.wrong]
     if failed:
@@ -110,11 +112,14 @@ def _all(
     console: Console,
     quiet: bool,
     over: threading.Event,
-) -> list[Seed]:
-    """Run every seed; all that began, in order: after a signal no other does. `over` may tell that one has ended."""
+) -> tuple[list[Seed], int]:
+    """(every seed that began, in order, all of them over; the signal that kept others from it, 0: none did).
+
+    `over` may tell that one has ended.
+    """
     waiting, done = [*wanted], list[Seed]()
     alive: dict[int, Seed] = {}
-    room = max(1, (os.cpu_count() or 1) // settings.threads)
+    room = max(1, (os.cpu_count() or 1) // threads(settings))
     with Signals(alive) as signals, Live(console=console, transient=True, auto_refresh=False) as live:
         while alive or (waiting and not signals.number):
             while waiting and len(alive) < room and not signals.number:
@@ -127,7 +132,7 @@ def _all(
                 live.update(_progress(alive, waiting, settings.steps), refresh=True)
             over.wait(TICK)
             over.clear()
-    return sorted(done, key=lambda x: x.seed)
+    return sorted(done, key=lambda x: x.seed), signals.number if waiting else 0
 
 
 def _line(x: Seed) -> str:

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import os
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
@@ -20,7 +21,11 @@ from logpi.policy import Policy, build_policy
 from logpi.rollout.control import Control
 from logpi.run.load import load
 from logpi.run.paths import is_path, load_object
+from logpi.run.undecorated import undecorated
 from logpi.workers.construct import ByPath
+
+
+WIDE = 512  # units of a layer from which on a matrix product is worth several threads
 
 
 @page
@@ -31,7 +36,7 @@ class Settings:
     steps: Count = 100_000  # actions to take in all
     seed: Annotated[int, Between(0, 2**63 - 1)] = 0  # of networks, environments and sampling
     backend: envs.Backend = "auto"  # what steps the environments; async: processes, for slow ones
-    workers: Count | None = None  # processes of --backend async; else one for each core
+    workers: Count | None = None  # processes of --backend async; else found by a trial
     step_timeout: Positive = 60.0  # seconds after which a worker's step is given up
     on_failure: Literal["fail", "restart"] = "fail"  # of an environment in a worker
     head: Literal["gaussian", "squashed", "beta"] = "gaussian"  # density on a Box
@@ -46,7 +51,7 @@ class Settings:
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"  # where tensors live
     dtype: Literal["float32", "float64"] = "float32"  # of parameters and data
     fast: Literal["auto", "off"] = "auto"  # fused twins of what they cover; needs logpi[fast]
-    threads: Count = 1  # of torch; more is slower for small networks
+    threads: Count | None = None  # of torch; else one, and all cores for layers wider than 512
     measure_gradient: Annotated[int, Between(0)] = 0  # iterations between measurements of the gradient's noise; 0: none
 
 
@@ -55,7 +60,7 @@ def learn(method: Any = "ppo", env: str | Callable[[], gym.Env] = "CartPole-v1",
 
     method: a name of METHODS, a page (class or instance), or an import path. Keywords are fields of the page or of
     `Settings`. record["return"] is the mean of the last 100 episodes, record.policy acts, record.save(folder) writes a
-    checkpoint that `logpi.load` reads. Sets torch's threads to `threads` (1) for the process.
+    checkpoint that `logpi.load` reads. Sets torch's threads for the process.
     """
     names = {f.name for f in dataclasses.fields(Settings)}
     fields = {k: settings.pop(k) for k in list(settings) if k not in names}
@@ -105,12 +110,10 @@ def assemble(method: Any, settings: Settings, env: Any = None, network: Any = No
 
     name: how the method was asked for, which a checkpoint's config.toml keeps.
     """
-    torch.set_num_threads(settings.threads)
+    torch.set_num_threads(threads(settings))
     device, dtype = pick(settings.device), getattr(torch, settings.dtype)
     if isinstance(env, gym.Env):
-        raise LogpiError(
-            "An environment is given by its constructor, since several are made: env=lambda: gym.make(...)."
-        )
+        raise LogpiError("An environment is given by its constructor, as several are made: env=lambda: gym.make(...).")
     construct = env if env is not None and not isinstance(env, str) else settings.env
     if isinstance(construct, str) and is_path(construct):
         construct = ByPath.of(construct)
@@ -175,6 +178,12 @@ def twins(policy: Policy, critic: Any, joint: bool, settings: Settings) -> Any:
     return Fused(policy, critic, joint)
 
 
+def threads(settings: Settings) -> int:
+    """As many as asked for; else one: for small layers a barrier costs more than it saves, and far more beside a neighbour."""
+    wide = settings.network is None and max(settings.hidden, default=0) > WIDE
+    return settings.threads or (os.cpu_count() or 1 if wide else 1)
+
+
 def must_be_several(units: int, rows: str, measure_gradient: int) -> None:
     """The noise of a gradient shows between independent rows only: segments, episodes, or groups."""
     if measure_gradient and units < 2:
@@ -224,11 +233,12 @@ def optimizers(
     extra = {"eps": 1e-5, "fused": fused} if name in ("Adam", "AdamW") else {}
     joint = critic is not None and joint_coef(method) is not None
     params = [*policy.parameters(), *(critic.parameters() if joint else [])]
-    own = None if joint or critic is None else kind(critic.parameters(), lr=plan(method).lr, **extra)
-    if hasattr(method, "lr"):
-        main = kind(params, lr=method.lr, **extra)
-    else:  # a natural step sets its own length; `ascend` refuses this one
-        main = torch.optim.SGD(params, lr=0.0)
+    with undecorated():
+        own = None if joint or critic is None else kind(critic.parameters(), lr=plan(method).lr, **extra)
+        if hasattr(method, "lr"):
+            main = kind(params, lr=method.lr, **extra)
+        else:  # a natural step sets its own length; `ascend` refuses this one
+            main = torch.optim.SGD(params, lr=0.0)
     for optimizer in (main, own):
         for part in optimizer.param_groups if optimizer is not None else ():
             part["initial_lr"] = part["lr"]

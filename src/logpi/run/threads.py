@@ -9,8 +9,10 @@ import contextlib
 import dataclasses
 import os
 import signal
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from logpi.run.stop import GRACE, Interrupted
 from logpi.run.train import Options, begin, safely
 
 ALONE = threading.Lock()  # held by who uses the process's generators, or matplotlib
+TURN = 5e-4  # seconds of Python after which another thread has its turn: at its own 5e-3 kernels wait
 
 
 class Thread:
@@ -97,7 +100,7 @@ class Thread:
             self._judge(self.folder.path, settings, options)
         except (LogpiError, OSError) as wrong:
             self.wrong = " ".join(str(wrong).split())
-        except Exception as wrong:  # its traceback is in failures/
+        except BaseException as wrong:  # its traceback is in failures/
             self.wrong = f"{type(wrong).__name__}: {wrong}"
         finally:
             over.set()
@@ -113,6 +116,17 @@ class Thread:
         if options.plot and self.number is None:
             with ALONE, contextlib.suppress(LogpiError):
                 plot([run], run / "learning-curve.png")
+
+
+@contextlib.contextmanager
+def taking_turns() -> Iterator[None]:
+    """Inside, a thread that comes back from a kernel soon gets Python again."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(TURN)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def why_not(name: str, method: Any, settings: Settings, options: Options) -> str:

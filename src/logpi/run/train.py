@@ -25,7 +25,7 @@ from logpi.run.evaluate import evaluate, in_new_process
 from logpi.run.folder import RunFolder
 from logpi.run.paths import constructor, is_path
 from logpi.run.plot import plot
-from logpi.run.setup import Settings, assemble
+from logpi.run.setup import Settings, assemble, threads
 from logpi.run.stop import Asked, Interrupted, Stop
 
 SLOW = 1.0  # seconds of an iteration from which on each is saved
@@ -99,7 +99,8 @@ def safely(
     """`follow`, with a checkpoint before and after; a failure is written down. None: its last iteration was given up."""
     name, start = parts.config["method"]["name"], parts.state["steps"]
     seed, backend = settings.seed, parts.collect.envs.backend
-    title = f"{name} on {settings.env} ({backend} environments), seed {seed}: {folder.path}"
+    many = f"{threads(settings)} thread{'s' if threads(settings) > 1 else ''}"
+    title = f"{name} on {settings.env} ({backend} environments), {many}, seed {seed}: {folder.path}"
     with contextlib.ExitStack() as last:
         last.callback(folder.close)
         last.callback(parts.collect.envs.close)
@@ -109,6 +110,7 @@ def safely(
                 keep(parts, folder, options)
             with Display(title, settings.steps, start, options.quiet) as display:
                 display.say(note)
+                display.say(getattr(parts.collect.envs, "note", ""))
                 record, state = follow(parts, settings, options, folder, stop, display)
             stop.settled()
             keep(parts, folder, options, record)
@@ -141,6 +143,7 @@ def follow(
             if tracker is not None:
                 tracker.log(row)
             tell_failures(parts, folder, display)
+            tell_fallbacks(parts, display)
             display.show(record)
             long = record.seconds >= SLOW or time.perf_counter() - saved_at >= LONG
             if due or long or record.steps - saved >= options.save_every:
@@ -190,6 +193,12 @@ def tell_failures(parts: Parts, folder: RunFolder, display: Display) -> None:
     while parts.collect.envs.failures:
         failure = parts.collect.envs.failures.pop(0)
         display.say(f"{failure} It was restarted; more in {write_failure(folder, failure.details)}.")
+
+
+def tell_fallbacks(parts: Parts, display: Display) -> None:
+    """What no fast twin covers, once each."""
+    while parts.fused is not None and parts.fused.reasons:
+        display.say(f"plain path: {parts.fused.reasons.pop(0)}; --fast off says nothing")
 
 
 def write_failure(folder: RunFolder, text: str) -> Path:

@@ -1,0 +1,147 @@
+"""What the twins can prove that they cover, whatever they compute with: layers, an optimiser, an objective. No numba here."""
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from logpi.batch import Batch, Rows
+from logpi.critic import V
+from logpi.envs.cartpole import CartPole
+from logpi.fast.program import NotCovered, Program, Reads, written
+from logpi.policy import Policy
+from logpi.policy.networks import Layers
+
+WIDEST = 512  # of a layer that pays: beyond it torch's own products are as good
+KINDS = (nn.Tanh, nn.ReLU)  # what may follow a layer
+AGREE = 1e-3  # |a twin's - plain gradient| of a parameter over the plain one's length, in float32
+
+
+class Covering:
+    """`reasons` says what is left to the plain path, each once; the caller tells and empties it."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+        self.told: set[str] = set()
+        self.programs: dict[str, tuple[Program, Reads]] = {}
+
+    def cover(self, make: Callable[[], Any]) -> Any:
+        """What it makes, or None and the reason."""
+        try:
+            return make()
+        except NotCovered as why:
+            if str(why) not in self.told:
+                self.told.add(str(why))
+                self.reasons.append(str(why))
+            return None
+
+    def program(self, surrogate: Any, b: Batch) -> Program:
+        """Its objective, read again where the state it asked for has changed."""
+        program, reads = self.programs.get(surrogate.moves, (None, None))
+        state = getattr(surrogate, "state", {})
+        if program is None or reads is None or not reads.still(state):
+            asking = copy.copy(surrogate)
+            asking.state = reads = Reads(state)
+            program = written(asking.gain, b)
+            self.programs[surrogate.moves] = program, reads
+        return program
+
+
+def layers(module: nn.Module) -> tuple[list[nn.Linear], list[type | None]]:
+    """The linear layers of a plain stack, and what follows each."""
+    if isinstance(module, nn.Sequential) and type(module).forward not in (nn.Sequential.forward, Layers.forward):
+        raise NotCovered(f"its network is a {type(module).__name__}")
+    linear: list[nn.Linear] = []
+    kinds: list[type | None] = []
+    for part in module if isinstance(module, nn.Sequential) else [module]:
+        if type(part) is nn.Linear and part.bias is not None and part.out_features <= WIDEST:
+            linear.append(part)
+            kinds.append(None)
+        elif type(part) in KINDS and kinds and kinds[-1] is None:
+            kinds[-1] = type(part)
+        else:
+            raise NotCovered(f"its network has a layer {str(part)[:60]}")
+    if any(x._forward_hooks or x._forward_pre_hooks or x._backward_hooks for x in [module, *linear]):
+        raise NotCovered("its network has hooks")
+    return linear, kinds
+
+
+def stacks(policy: Policy | None, critic: nn.Module | None) -> list[Any]:
+    """[(layers, kinds) of the policy's network, of the critic's]; a shared trunk carries both, a list, on its last layer."""
+    if critic is not None and type(critic) is not V:
+        raise NotCovered(f"its critic is a {type(critic).__name__}")
+    own = layers(policy.network) if policy is not None else None
+    other = layers(critic.network) if critic is not None else None
+    if policy is None or own is None or not policy.shared:
+        return [own, other]
+    trunk = layers(policy.trunk)
+    if len(own[0]) != 1 or (other is not None and len(other[0]) != 1):
+        raise NotCovered("its trunk carries more than one layer each")
+    return [([*trunk[0], own[0] + (other[0] if other else [])], [*trunk[1], None]), None]
+
+
+def adam_of(optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """(its one group, its state for each parameter, made as torch makes it)."""
+    group = optimizer.param_groups[0]
+    plain = not (group.get("weight_decay") or group.get("amsgrad") or group.get("maximize"))
+    if type(optimizer) is not torch.optim.Adam or len(optimizer.param_groups) > 1 or not plain:
+        raise NotCovered(f"its optimiser is {type(optimizer).__name__}")
+    if {*map(id, group["params"])} != {*map(id, parameters)}:
+        raise NotCovered("its optimiser moves other parameters")
+    if any(not p.requires_grad or p._backward_hooks or p._post_accumulate_grad_hooks for p in parameters):
+        raise NotCovered("its parameters are frozen or have hooks")
+    for p in parameters:
+        if not optimizer.state[p]:
+            zero = {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
+            optimizer.state[p] = {"step": torch.zeros((), dtype=torch.float32), **zero}
+    return group, [optimizer.state[p] for p in parameters]
+
+
+def minibatches(
+    rows: Rows, average: Callable[[Tensor], Tensor], epochs: int, count: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """[(which of our actions, their weights)] of so many epochs, drawn as `Rows.shuffled` draws them."""
+    orders = [rows.order(count) for _ in range(epochs)]
+    parts = [part for order, sizes in orders for part in np.split(order.numpy(), np.cumsum(sizes)[:-1])]
+    mask = rows.batch.mask
+    if mask.dim() == 1:  # all of them ours: weights depend on numbers alone
+        one = {size: average(mask[:size]).float().numpy() for size in {*map(len, parts)}}
+        return [(part, one[len(part)]) for part in parts]
+    slots = (mask.flatten().cumsum(0) - 1).reshape(mask.shape)
+    chosen = [torch.from_numpy(part) for part in parts]
+    return [(slots[x][mask[x]].numpy(), average(mask[x])[mask[x]].float().numpy()) for x in chosen]
+
+
+def agree(value: float, grads: list[Tensor], surrogate: Any, rows: Rows, count: int, parameters: list[Tensor]) -> bool:
+    """True; NotCovered, where the surrogate of the next minibatch or a gradient is not the plain path's. Nothing is drawn.
+
+    Of each parameter by itself, or a critic's would hide the policy's; the value shows what has no gradient yet.
+    """
+    before = rows.generator.get_state()
+    mini = next(iter(rows.shuffled(count)))
+    rows.generator.set_state(before)
+    parts = list(surrogate(mini))
+    found = [torch.autograd.grad(part, parameters, materialize_grads=True) for part in parts]
+    plain, exact = (
+        float(sum(part.detach() for part in parts)),
+        [torch.stack(x).sum(0) for x in zip(*found, strict=True)],
+    )
+    length = torch.stack(torch._foreach_norm(exact))
+    off = torch.stack(torch._foreach_norm([x - y for x, y in zip(grads, exact, strict=True)]))
+    total = float(length.norm())
+    if not math.isfinite(plain + total):
+        return True  # the ascent will say so
+    if not bool((off <= AGREE * length + 1e-5 * total + 1e-6).all()):
+        raise NotCovered(f"its gradient differs from the plain one by {float(off.norm()) / max(total, 1e-30):.1e}")
+    if not abs(value - plain) <= AGREE * abs(plain) + 1e-4:
+        raise NotCovered(f"its surrogate is {value:.6g}, the plain one {plain:.6g}")
+    return True
+
+
+def native(envs: Any) -> bool:
+    """Can these environments be rolled whole?"""
+    return type(envs) is CartPole and envs.device == "cpu" and envs.dtype == torch.float32

@@ -1,0 +1,61 @@
+"""Where compiled kernels are kept, and a process that compiles the largest of them while this one imports torch.
+
+numba looks at a function's own file only, so a kernel that calls one of another file would stay as it was when that changes:
+the folder is named by the sum of all kernels' sources. Nothing heavy is imported here.
+"""
+
+import atexit
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+KERNELS = re.compile(rb"^(@entry|@inner|@inlined|def entry|OPS =)", re.MULTILINE)  # what is compiled, how, and its numbers
+_process: subprocess.Popen[bytes] | None = None
+
+
+def folder() -> Path:
+    """Of what was compiled from these very sources, by the installed numba."""
+    total = hashlib.sha256(version("numba").encode())
+    for text in (file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py"))):
+        if KERNELS.search(text):
+            total.update(text)
+    home = (
+        os.environ.get("NUMBA_CACHE_DIR") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "logpi"
+    )
+    return Path(home) / f"kernels-{total.hexdigest()[:16]}"
+
+
+def begin() -> None:
+    """Start compiling the update, unless that was done before or numba is not there."""
+    global _process
+    try:
+        done = any(folder().rglob("update.ascend-*.nbi"))
+    except PackageNotFoundError:
+        return
+    if not done:
+        null = subprocess.DEVNULL
+        command = [sys.executable, "-m", "logpi.fast.warm"]
+        _process = subprocess.Popen(command, stdin=null, stdout=null, stderr=null, process_group=0)
+        atexit.register(_process.kill)
+
+
+def wait() -> None:
+    """Until it is compiled; at once where nothing was begun."""
+    if _process is not None:
+        _process.wait()
+
+
+def compile_update() -> None:
+    from numba import float64, int64
+
+    from logpi.fast import update
+
+    update.ascend.compile((*[int64] * 12, *[float64] * 6, int64))
+
+
+if __name__ == "__main__":
+    compile_update()
