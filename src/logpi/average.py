@@ -32,9 +32,7 @@ def weights(kind: Kind, mask: Tensor, budget: float | None = None) -> Tensor:
         return ours / ours.sum(-1, keepdim=True).clamp(min=1) / rows
     if kind == "per_budget" and budget is not None:
         return ours / (rows * budget)
-    raise ValueError(
-        f"average {kind!r}, budget {budget}: per_episode, per_action, per_sequence, or per_budget with one."
-    )
+    raise ValueError(f"average {kind!r}, budget {budget}: per_episode, per_action, per_sequence, per_budget with one.")
 
 
 def total(x: Tensor, weight: Tensor, mask: Tensor) -> Tensor:

@@ -149,25 +149,30 @@ def measure(parts: Parts, rows: Rows, surrogate: Surrogate, ess: bool = False) -
     """
     both = option(parts.method, "clip") or 0.2
     low, high = (option(parts.method, f"clip_{side}") or both for side in ("low", "high"))
-    fused = parts.fused.measure(rows, low, high) if parts.fused and not ess else None
-    if fused is not None:
-        return fused | ({} if surrogate.first_ratio is None else {"first_ratio_error": surrogate.first_ratio})
-    found: dict[str, list[Tensor]] = {"kl": [], "clip_fraction": [], "entropy": []}
-    log_rho: list[Tensor] = []
-    for part, weight in rows.parts(rows.batch, average.weights("per_action", rows.batch.mask)):
-        now = Now(parts.policy, None, part)
-        gap = now.log_pi - part.log_pi
-        change = gap.expm1()
-        outside = ((change < -low) | (change > high)).to(part.log_pi)
-        if ess:
-            log_rho.append(part.ours(gap))
-        for name, x in (("kl", now.kl_old), ("clip_fraction", outside), ("entropy", now.entropy)):
-            found[name].append(average.total(x, weight, part.mask))
-    info = {name: torch.stack(x).sum() for name, x in found.items()}
+    info = parts.fused.measure(rows, low, high) if parts.fused else None
+    if info is None:
+        info = compared(parts, rows, low, high)
     if ess:
-        info["ess"] = noise.ess(torch.cat(log_rho))
+        own = (
+            part.ours(Now(parts.policy, None, part).log_pi - part.log_pi)
+            for part, _ in rows.parts(rows.batch, rows.batch.mask)
+        )
+        info["ess"] = noise.ess(torch.cat([*own]))
     if surrogate.first_ratio is not None:
         info["first_ratio_error"] = surrogate.first_ratio
+    return info
+
+
+def compared(parts: Parts, rows: Rows, low: float, high: float) -> dict[str, Any]:
+    """The policy as it is now with the one that drew the actions, and what the critic had said with its targets."""
+    found: dict[str, list[Tensor]] = {"kl": [], "clip_fraction": [], "entropy": []}
+    for part, weight in rows.parts(rows.batch, average.weights("per_action", rows.batch.mask)):
+        now = Now(parts.policy, None, part)
+        change = (now.log_pi - part.log_pi).expm1()
+        outside = ((change < -low) | (change > high)).to(part.log_pi)
+        for name, x in (("kl", now.kl_old), ("clip_fraction", outside), ("entropy", now.entropy)):
+            found[name].append(average.total(x, weight, part.mask))
+    info: dict[str, Any] = {name: torch.stack(x).sum() for name, x in found.items()}
     if rows.batch.value is not None and rows.batch.target is not None:
         said = rows.batch.value if rows.batch.q is None else rows.batch.q
         target, error = rows.batch.target[rows.batch.mask], (rows.batch.target - said)[rows.batch.mask]

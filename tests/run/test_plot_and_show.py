@@ -24,7 +24,7 @@ from logpi.run.config import dump, sections
 from logpi.run.folder import RunFolder, rows
 from logpi.run.plot import grouped, mean_curve, plot, read
 from logpi.run.setup import Settings
-from logpi.run.show import methods_table, page_source
+from logpi.run.show import TWIN, methods_table, page_source
 from logpi.run.train import Options
 from logpi.step import gradient, natural
 
@@ -210,7 +210,9 @@ def test_the_config_is_toml_whatever_the_names(tmp_path: Path) -> None:
 
     settings = Settings(env='./my "env"\\é😀.py:Env', hidden=(3, 4))
     folder = RunFolder.create(str(tmp_path), settings.env, "ppo", 0)
-    folder.describe(dump(sections("ppo", logpi.METHODS["ppo"](lr=1e-5), settings, Options())), "native")
+    folder.describe(
+        dump(sections("ppo", logpi.METHODS["ppo"](lr=1e-5), settings, Options())), "native", ["train", "ppo"]
+    )
     folder.close()
     config = tomllib.loads((folder.path / "config.toml").read_text())
     assert config["run"]["env"] == settings.env and config["run"]["hidden"] == [3, 4] and config["method"]["lr"] == 1e-5
@@ -229,7 +231,7 @@ ROOMS = {"psi": psi, "objective": objective, "average": average, "kl": kl, "grad
 def factors() -> dict[str, str]:
     """Every public function of the factor rooms and its source."""
     return {
-        f"{room}.{name}": inspect.getsource(f).rstrip()
+        f"{room}.{name}": re.sub(TWIN, "", inspect.getsource(f).rstrip())
         for room, module in ROOMS.items()
         for name, f in vars(module).items()
         if inspect.isfunction(f) and f.__module__ == module.__name__

@@ -111,7 +111,7 @@ class Taken:
 def test_python_is_told_as_well(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(logpi.LogpiError, match=r"Neither PPO nor the run's settings have 'clpi'. Did you mean clip\?"):
         logpi.learn("ppo", clpi=0.1)
-    with pytest.raises(logpi.LogpiError, match="An environment is given by its constructor, since several are made"):
+    with pytest.raises(logpi.LogpiError, match="An environment is given by its constructor, as several are made"):
         logpi.learn("ppo", gym.make("CartPole-v1"))
     with pytest.raises(
         logpi.LogpiError, match="Taken.seed is the name of a setting of every run: give the field another"

@@ -98,4 +98,5 @@ def collect(control: Any, machine: Machine, critic: Machine | None, policy: Poli
 
 def native(envs: Any) -> bool:
     """Can these environments be rolled whole?"""
-    return type(envs) is CartPole and envs.device == "cpu" and envs.dtype == torch.float32
+    plain = type(envs) is CartPole and envs.device == "cpu" and envs.dtype == torch.float32
+    return plain and not {"step", "reset"} & vars(envs).keys()

@@ -17,11 +17,12 @@ from logpi.batch import Batch, Rows
 from logpi.fast.arrays_acting import cartpole
 from logpi.fast.arrays_math import Tape
 from logpi.fast.arrays_net import Columns, Machine
-from logpi.fast.cover import Covering, adam_of, agree, minibatches, native
+from logpi.fast.cover import Covering, adam_of, agree, minibatches, native, untouched
 from logpi.fast.program import NotCovered, Program
 from logpi.finite import check
 from logpi.policy import Policy
 
+QUIET = np.errstate(all="ignore")  # what is not finite is told by others
 BLOCK = 512  # rows that go through the networks at once: what they leave behind stays in the cache
 
 
@@ -74,8 +75,7 @@ class Ascent:
         self.rows.generator.set_state(before)
         m.fetch(0, m.parameters)
         self.fresh = False
-        with np.errstate(all="ignore"):
-            value = self.climb(index, weight)
+        value = self.climb(index, weight)
         return agree(value, m.grads(), self.surrogate, self.rows, count, m.parameters)
 
     def run(self, epoch: int, epochs: int, count: int) -> None:
@@ -90,17 +90,16 @@ class Ascent:
         more = betas | {"lr": float(self.group["lr"]), "weight_decay": 0.0, "amsgrad": False, "maximize": True}
         minis = self.minibatches(epochs, count)
         try:
-            with np.errstate(all="ignore"):
-                for k, mini in enumerate(minis):
-                    value, norm = self.climb(*mini), math.sqrt(m.flat[1] @ m.flat[1])
-                    if not math.isfinite(value + norm):
-                        e, number = divmod(k, len(minis) // epochs)
-                        pairs = zip(m.parameters, m.grads(), strict=True)
-                        check("gradient", torch.tensor(value + norm), pairs, epoch=epoch + e + 1, minibatch=number + 1)
-                    m.flat[1] *= np.float32(min(1.0, self.longest / (norm + 1e-6)))
-                    counted += 1  # the kernel below is what torch's own fused Adam calls
-                    torch._fused_adam_([theta], [grad], [moments[0]], [moments[1]], [], [counted], **more)
-                    self.values, self.norms, self.steps = self.values + value, self.norms + norm, self.steps + 1
+            for k, mini in enumerate(minis):
+                value, norm = self.climb(*mini), float(torch.linalg.vector_norm(grad))
+                if not math.isfinite(value + norm):
+                    e, number = divmod(k, len(minis) // epochs)
+                    pairs = zip(m.parameters, m.grads(), strict=True)
+                    check("gradient", torch.tensor(value + norm), pairs, epoch=epoch + e + 1, minibatch=number + 1)
+                m.flat[1] *= np.float32(min(1.0, self.longest / (norm + 1e-6)))
+                counted += 1  # the kernel below is what torch's own fused Adam calls
+                torch._fused_adam_([theta], [grad], [moments[0]], [moments[1]], [], [counted], **more)
+                self.values, self.norms, self.steps = self.values + value, self.norms + norm, self.steps + 1
         finally:
             for k, tensors in zip((0, 2, 3), self.kept, strict=True):
                 m.give(k, tensors)
@@ -119,8 +118,8 @@ class Arrays(Covering):
         self.twins: dict[str, Any] = TWINS
         self.agreed: set[tuple[str, bytes]] = set()  # programs whose first gradient was the plain one
         self.columns: tuple[Batch, Columns] | None = None  # of the newest batch
-        self.main = self.cover(lambda: Machine(policy, critic if joint else None))
-        self.fit = None if critic is None or joint else self.cover(lambda: self._alone(policy, critic))
+        self.main: Any = self.cover(lambda: Machine(policy, critic if joint else None))
+        self.fit: Any = None if critic is None or joint else self.cover(lambda: self._alone(policy, critic))
         self.critic = self.main if joint else self.fit
 
     def _alone(self, policy: Policy, critic: nn.Module) -> Machine:
@@ -129,29 +128,35 @@ class Arrays(Covering):
             raise NotCovered("its critic reads the policy's trunk and has a fit of its own")
         return Machine(None, critic)
 
+    def _ready(self, machine: Any) -> bool:
+        """Is there one, of modules as they were made?"""
+        return machine is not None and self.cover(lambda: untouched(machine.modules)) is not None
+
     def collect(self, control: Any, policy: Policy, critic: nn.Module | None) -> None:
         """Nothing for whole batches: `roll` and `value` are most of it."""
 
+    @QUIET
     def roll(
         self, control: Any, policy: Policy, noise: Tensor | None, steps: int, going: Tensor | None, before: int
     ) -> tuple[Tensor, dict[str, Tensor]] | None:
         """(the next observations, what happened in so many steps [n, T, *]); None where it is not covered."""
-        if self.main is None or noise is None or not native(control.envs):
+        if noise is None or not native(control.envs) or not self._ready(self.main):
             return None
         return cartpole(self.main, control.envs, policy, noise, control.rows != "segments", going)
 
+    @QUIET
     def value(self, obs: Tensor) -> Tensor | None:
         """V of normalised observations [..., D], as the critic is now."""
-        if self.critic is None:
+        if not self._ready(self.critic):
             return None
         self.critic.fetch(0, self.critic.parameters)
         rows = obs.reshape(-1, obs.shape[-1]).numpy().T
         found = np.empty(rows.shape[1], np.float32)
-        with np.errstate(all="ignore"):
-            for at in range(0, len(found), BLOCK):
-                found[at : at + BLOCK] = self.critic.value(rows[:, at : at + BLOCK])
+        for at in range(0, len(found), BLOCK):
+            found[at : at + BLOCK] = self.critic.value(rows[:, at : at + BLOCK])
         return torch.from_numpy(found).reshape(obs.shape[:-1])
 
+    @QUIET
     def ascend(
         self,
         surrogate: Any,
@@ -165,7 +170,7 @@ class Arrays(Covering):
     ) -> dict[str, float] | None:
         """`step.gradient.ascend`, or None where it is not covered."""
         machine = self.main if surrogate.moves == "policy" else self.fit
-        if machine is None:
+        if not self._ready(machine):
             return None
         ascent = self.cover(lambda: self._ascent(machine, surrogate, rows, optimizer, max_grad_norm))
         if ascent is None:
@@ -199,10 +204,11 @@ class Arrays(Covering):
             self.columns = b, Columns(b, tuple(dict.fromkeys(("log_pi", *fields))))
         return self.columns[1]
 
+    @QUIET
     def measure(self, rows: Rows, low: float, high: float) -> dict[str, float] | None:
         """`loop.measure` of all rows: KL, clip fraction, entropy, and the critic's explained variance."""
         b = rows.batch
-        if self.main is None or b.q is not None:
+        if b.q is not None or not self._ready(self.main):
             return None
         info = report(self.main, self._columns(b, ()).data, low, high)
         if b.value is not None and b.target is not None:
@@ -215,16 +221,16 @@ def report(machine: Machine, data: np.ndarray, low: float, high: float) -> dict[
     """Means over all rows of the KL to the old policy, of how often the ratio is out of range, and of the entropy."""
     machine.fetch(0, machine.parameters)
     names, sums, log_pi = ("kl", "clip_fraction", "entropy"), np.zeros(3), machine.inputs + sum(machine.record)
-    with np.errstate(all="ignore"):
-        for at in range(0, data.shape[1], BLOCK):
-            part = data[:, at : at + BLOCK]
-            said = machine.said(part, ("entropy", "kl_old"))
-            change = np.expm1(said["log_pi"] - part[log_pi])
-            outside = (change < -low) | (change > high)
-            sums += [x.sum(dtype=np.float64) for x in (said["kl_old"], outside, said["entropy"])]
+    for at in range(0, data.shape[1], BLOCK):
+        part = data[:, at : at + BLOCK]
+        said = machine.said(part, ("entropy", "kl_old"))
+        change = np.expm1(said["log_pi"] - part[log_pi])
+        outside = (change < -low) | (change > high)
+        sums += [x.sum(dtype=np.float64) for x in (said["kl_old"], outside, said["entropy"])]
     return dict(zip(names, (sums / data.shape[1]).tolist(), strict=True))
 
 
+@QUIET
 def backward(x: Tensor, decay: Tensor) -> Tensor:
     """`psi.backward`, in log2 T passes: after each, y_t holds twice as many steps, and decay_t leads behind them."""
     y, d, k = x.numpy().astype(np.float32), decay.expand_as(x).numpy().copy(), 1

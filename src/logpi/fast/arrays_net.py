@@ -59,12 +59,12 @@ class Pass:
         self.up, self.down = list[Call](), list[Call]()
         n, values, slopes = x.shape[1], [x], list[np.ndarray]()
         for w, kind in zip(weights, kinds, strict=True):
-            y = np.ones((len(w) + 1, n), np.float32)
+            y = torch.ones(len(w) + 1, n).numpy()  # torch's memory begins at 64 bytes: products round by that, too
             self.up.append(product(w, values[-1], y[:-1]))
             if kind is not None:
                 self.up.append(activation(kind, y[:-1]))
             values.append(y)
-            slopes.append(np.zeros((len(w), n), np.float32))
+            slopes.append(torch.zeros(len(w), n).numpy())
         self.x, self.out, self.d = x, values[-1][:-1], slopes[-1]
         for k in reversed(range(len(weights))):
             self.down.append(product(slopes[k], values[k].T, grads[k]))
@@ -93,6 +93,7 @@ class Machine:
     def __init__(self, policy: Policy | None, critic: nn.Module | None) -> None:
         if policy is not None and type(policy.head) not in HEADS:
             raise NotCovered(f"its head is a {type(policy.head).__name__}")
+        self.modules = [part for x in (policy, critic) if x is not None for part in x.modules()]
         self.head = None if policy is None else HEADS[type(policy.head)](policy.head)
         self.values = critic is not None
         self.log_std: Any = None if policy is None else getattr(policy.head, "log_std", None)
@@ -104,7 +105,7 @@ class Machine:
             raise NotCovered(f"its parameters are {self.parameters[0].dtype} on {self.parameters[0].device}")
         if len({*map(id, self.parameters)}) < len(self.parameters):
             raise NotCovered("its parameters are tied")
-        self.flat = np.zeros((4, sum(p.numel() for p in self.parameters)), np.float32)
+        self.flat = torch.zeros(4, sum(p.numel() for p in self.parameters)).numpy()
         self.cuts = [self._cut(row) for row in self.flat]
         self.passes: dict[int, list[Pass]] = {}
         self.record = (0, 0) if self.head is None else (self.head.actions, self.head.params)  # widths in a data row
@@ -143,7 +144,7 @@ class Machine:
         if n not in self.passes:
             if len(self.passes) == WIDTHS:
                 self.passes.clear()
-            x = np.ones((self.inputs + 1, n), np.float32)
+            x = torch.ones(self.inputs + 1, n).numpy()
             matrices = zip(self.cuts[0][0], self.cuts[1][0], self.nets, strict=True)
             self.passes[n] = [Pass(w, g, kinds, x) for w, g, (_, kinds) in matrices]
         return self.passes[n]

@@ -86,7 +86,7 @@ class Ascent:
         taken, found = self.call(index, weight, bounds, float(self.group["lr"]))
         torch._foreach_add_([s["step"] for s in self.state], taken)
         if self.surrogate.moves == "policy" and self.surrogate.first_ratio is None:
-            self.surrogate.first_ratio = float(np.expm1(found[4]))
+            self.surrogate.first_ratio = float(torch.tensor(found[4]).expm1())
         self.values, self.norms, self.steps = self.values + found[0], self.norms + found[1], self.steps + taken
         if taken < len(bounds) - 1:
             pieces, grad = self.machine.pieces, torch.from_numpy(self.machine.grad)

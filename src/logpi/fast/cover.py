@@ -17,6 +17,7 @@ from logpi.policy import Policy
 from logpi.policy.networks import Layers
 
 WIDEST = 512  # of a layer that pays: beyond it torch's own products are as good
+OVERRIDDEN = {"forward", "from_features", "sample", "noise", "log_prob", "entropy", "kl"}
 KINDS = (nn.Tanh, nn.ReLU)  # what may follow a layer
 AGREE = 1e-3  # |a twin's - plain gradient| of a parameter over the plain one's length, in float32
 
@@ -27,7 +28,7 @@ class Covering:
     def __init__(self) -> None:
         self.reasons: list[str] = []
         self.told: set[str] = set()
-        self.programs: dict[str, tuple[Program, Reads]] = {}
+        self.programs: dict[str, tuple[Program, Reads, Any]] = {}  # by what they move; the page that they are of
 
     def cover(self, make: Callable[[], Any]) -> Any:
         """What it makes, or None and the reason."""
@@ -41,13 +42,13 @@ class Covering:
 
     def program(self, surrogate: Any, b: Batch) -> Program:
         """Its objective, read again where the state it asked for has changed."""
-        program, reads = self.programs.get(surrogate.moves, (None, None))
-        state = getattr(surrogate, "state", {})
-        if program is None or reads is None or not reads.still(state):
+        program, reads, page = self.programs.get(surrogate.moves, (None, None, None))
+        state, own = getattr(surrogate, "state", {}), getattr(surrogate, "method", None)
+        if program is None or reads is None or page is not own or not reads.still(state):
             asking = copy.copy(surrogate)
             asking.state = reads = Reads(state)
             program = written(asking.gain, b)
-            self.programs[surrogate.moves] = program, reads
+            self.programs[surrogate.moves] = program, reads, own
         return program
 
 
@@ -65,9 +66,17 @@ def layers(module: nn.Module) -> tuple[list[nn.Linear], list[type | None]]:
             kinds[-1] = type(part)
         else:
             raise NotCovered(f"its network has a layer {str(part)[:60]}")
-    if any(x._forward_hooks or x._forward_pre_hooks or x._backward_hooks for x in [module, *linear]):
-        raise NotCovered("its network has hooks")
     return linear, kinds
+
+
+def untouched(modules: list[nn.Module]) -> bool:
+    """True; NotCovered, where somebody put hooks or methods of his own on one of them, now or before."""
+    for x in modules:
+        if x._forward_hooks or x._forward_pre_hooks or x._backward_hooks:
+            raise NotCovered(f"its {type(x).__name__} has hooks")
+        if not OVERRIDDEN.isdisjoint(vars(x)):
+            raise NotCovered(f"its {type(x).__name__} has a method of its own")
+    return True
 
 
 def stacks(policy: Policy | None, critic: nn.Module | None) -> list[Any]:
@@ -121,10 +130,10 @@ def agree(value: float, grads: list[Tensor], surrogate: Any, rows: Rows, count: 
 
     Of each parameter by itself, or a critic's would hide the policy's; the value shows what has no gradient yet.
     """
-    before = rows.generator.get_state()
+    before, asking = rows.generator.get_state(), copy.copy(surrogate)  # it keeps the first ratio that it is asked for
     mini = next(iter(rows.shuffled(count)))
     rows.generator.set_state(before)
-    parts = list(surrogate(mini))
+    parts = list(asking(mini))
     found = [torch.autograd.grad(part, parameters, materialize_grads=True) for part in parts]
     plain, exact = (
         float(sum(part.detach() for part in parts)),

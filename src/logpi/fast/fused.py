@@ -34,9 +34,11 @@ class Fused:
         self.reasons: list[str] = []
         self.told: set[str] = set()
         self.agreed: set[tuple[str, bytes]] = set()  # programs whose first gradient was the plain one
-        self.programs: dict[str, tuple[Program, Reads]] = {}
+        self.programs: dict[str, tuple[Program, Reads, Any]] = {}
         self.region: tuple[Batch, Region | None] | None = None  # of the newest batch
         self.columns: tuple[Batch, Columns] | None = None  # of the newest batch
+        self.modules = [*policy.modules(), *(critic.modules() if critic is not None else ())]
+        self.touched = attributes(self.modules)
         self.main = self._cover(lambda: Machine(policy, critic if joint else None))
         self.fit = None if critic is None or joint else self._cover(lambda: self._alone(policy, critic))
         self.critic = self.main if joint else self.fit
@@ -47,19 +49,35 @@ class Fused:
             raise NotCovered("its critic reads the policy's trunk and has a fit of its own")
         return Machine(None, critic, self.main)
 
+    def _untouched(self) -> bool:
+        """False where somebody has put a function of theirs, or a hook, on one of the modules: it would not be called."""
+        if self.touched == attributes(self.modules):
+            return True
+        self.main = self.fit = self.critic = None
+        self._tell("its modules were changed")
+        return False
+
+    def _tell(self, reason: str) -> None:
+        if reason not in self.told:
+            self.told.add(reason)
+            self.reasons.append(reason)
+
     def _cover(self, make: Callable[[], Any]) -> Any:
         """What it makes, or None and the reason."""
         try:
             return make()
         except NotCovered as why:
-            if str(why) not in self.told:
-                self.told.add(str(why))
-                self.reasons.append(str(why))
+            self._tell(str(why))
             return None
 
     def collect(self, control: Any, policy: Policy, critic: nn.Module | None) -> Batch | None:
         """A whole batch of segments; None where it is not covered."""
-        if self.main is None or not acting.native(control.envs) or (critic is not None and self.critic is None):
+        if (
+            not self._untouched()
+            or self.main is None
+            or not acting.native(control.envs)
+            or (critic is not None and self.critic is None)
+        ):
             return None
         return acting.collect(control, self.main, self.critic, policy)
 
@@ -67,7 +85,7 @@ class Fused:
         self, control: Any, policy: Policy, noise: Tensor | None, steps: int, going: Tensor | None, before: int
     ) -> tuple[Tensor, dict[str, Tensor]] | None:
         """(the next observations, what happened in so many steps [n, T, *]); None where it is not covered."""
-        if self.main is None:
+        if not self._untouched() or self.main is None:
             return None
         if acting.native(control.envs):
             assert noise is not None
@@ -78,7 +96,7 @@ class Fused:
 
     def value(self, obs: Tensor) -> Tensor | None:
         """V of normalised observations [..., D], as the critic is now."""
-        return None if self.critic is None else survey.value(self.critic, obs)
+        return None if not self._untouched() or self.critic is None else survey.value(self.critic, obs)
 
     def ascend(
         self,
@@ -93,7 +111,7 @@ class Fused:
     ) -> dict[str, float] | None:
         """`step.gradient.ascend`, or None where it is not covered."""
         machine = self.main if surrogate.moves == "policy" else self.fit
-        if machine is None:
+        if not self._untouched() or machine is None:
             return None
         ascent = self._cover(lambda: self._ascent(machine, surrogate, rows, optimizer, max_grad_norm))
         if ascent is None:
@@ -143,7 +161,7 @@ class Fused:
 
     def _region(self, surrogate: Any, rows: Rows, params: Any) -> Region | None:
         """Made once for a batch. Its gradient and its product have to be the plain path's the first time."""
-        if self.main is None:
+        if not self._untouched() or self.main is None:
             return None
         if self.region is None or self.region[0] is not rows.batch:
             region = self._cover(lambda: self._whole(surrogate, rows, params))
@@ -161,13 +179,14 @@ class Fused:
 
     def _program(self, surrogate: Any, b: Batch) -> Program:
         """Its objective, read again where the state it asked for has changed."""
-        program, reads = self.programs.get(surrogate.moves, (None, None))
-        state = getattr(surrogate, "state", {})
-        if program is None or reads is None or not reads.still(state):
-            asking = copy.copy(surrogate)
-            asking.state = reads = Reads(state)
-            program = written(asking.gain, b)
-            self.programs[surrogate.moves] = program, reads
+        state, method = getattr(surrogate, "state", {}), getattr(surrogate, "method", None)
+        known = self.programs.get(surrogate.moves)
+        if known is not None and known[2] is method and known[1].still(state):
+            return known[0]
+        asking = copy.copy(surrogate)
+        asking.state = reads = Reads(state)
+        program = written(asking.gain, b)
+        self.programs[surrogate.moves] = program, reads, method
         return program
 
     def _columns(self, b: Batch, fields: tuple[str, ...]) -> Columns:
@@ -181,6 +200,14 @@ class Fused:
 
     def measure(self, rows: Rows, low: float, high: float) -> dict[str, float] | None:
         """`loop.measure` of all rows: KL, clip fraction, entropy, and the critic's explained variance."""
-        if self.main is None or rows.batch.q is not None:
+        if not self._untouched() or self.main is None or rows.batch.q is not None:
             return None
         return survey.report(self.main, self._columns(rows.batch, ()), low, high)
+
+
+def attributes(modules: list[nn.Module]) -> int:
+    """How many attributes and hooks they and their parameters have: more, once something was put on one."""
+    hooks = sum(len(p._backward_hooks or ()) for m in modules for p in m._parameters.values() if p is not None)
+    return hooks + sum(
+        len(m.__dict__) + len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in modules
+    )

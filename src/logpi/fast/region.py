@@ -58,7 +58,7 @@ class Region:
             address(found),
         )
         if self.surrogate.first_ratio is None:
-            self.surrogate.first_ratio = float(np.expm1(found[4]))
+            self.surrogate.first_ratio = float(torch.tensor(found[4]).expm1())
         return torch.tensor(found[2], dtype=torch.float32), self.flat()
 
     def agrees(self, surrogate: Any, rows: Rows, params: list[Tensor]) -> bool:

@@ -13,7 +13,9 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-KERNELS = re.compile(rb"^(@entry|@inner|@inlined|def entry|OPS =)", re.MULTILINE)  # what is compiled, how, and its numbers
+KERNELS = re.compile(
+    rb"^(@entry|@inner|@inlined|def entry|OPS =)", re.MULTILINE
+)  # what is compiled, how, and its numbers
 _process: subprocess.Popen[bytes] | None = None
 
 

@@ -111,20 +111,22 @@ class Control:
         while not parts or (going is not None and bool(going.any())):
             if taken >= LONGEST:
                 raise LogpiError(never_ends(LONGEST))
-            noise = policy.head.noise((self.length or AHEAD, self.envs.n), like, self.generator)
-            parts.append(self._fused(policy, noise, going, taken) or self._act(policy, noise, going, taken))
+            steps = min(AHEAD, LONGEST - taken) if whole else self.length
+            noise = policy.head.noise((steps, self.envs.n), like, self.generator)
+            found = self._fused(policy, noise, steps, going, taken)
+            parts.append(found or self._act(policy, noise, steps, going, taken))
             taken += parts[-1].reward.shape[1]
             if whole:
                 on = ~(parts[-1].terminated | parts[-1].truncated).any(1)
                 going = on if going is None else going & on
-        steps = parts[0] if len(parts) == 1 else Steps(*(torch.cat(x, 1) for x in zip(*parts, strict=True)))
-        return first_episodes(steps) if whole else steps
+        every = parts[0] if len(parts) == 1 else Steps(*(torch.cat(x, 1) for x in zip(*parts, strict=True)))
+        return first_episodes(every) if whole else every
 
-    def _act(self, policy: Policy, noise: Tensor | None, going: Tensor | None, before: int) -> Steps:
-        """As many steps as there is noise for, or fewer where whole episodes have all ended; `before` came earlier."""
+    def _act(self, policy: Policy, noise: Tensor | None, ahead: int, going: Tensor | None, before: int) -> Steps:
+        """`ahead` steps, or fewer where whole episodes have all ended; `before` came earlier."""
         steps = list[Steps]()
         with torch.inference_mode():
-            for now in noise if noise is not None else repeat(None, self.length or AHEAD):
+            for now in noise if noise is not None else repeat(None, ahead):
                 steps.append(self._once(policy, now, steps, before))
                 if self.rows != "segments":
                     on = ~(steps[-1].terminated | steps[-1].truncated)
@@ -145,10 +147,11 @@ class Control:
         self.obs = x.obs.to(obs)
         return Steps(obs, action, params, x.reward, x.terminated, x.truncated, mask, x.final, broken)
 
-    def _fused(self, policy: Policy, noise: Tensor | None, going: Tensor | None, before: int) -> Steps | None:
+    def _fused(
+        self, policy: Policy, noise: Tensor | None, ahead: int, going: Tensor | None, before: int
+    ) -> Steps | None:
         """The same by a fast twin, where there is one for these environments."""
-        steps = self.length or AHEAD
-        found = self.fused and self.fused.roll(self, policy, noise, steps, going, before)
+        found = self.fused and self.fused.roll(self, policy, noise, ahead, going, before)
         if not found:
             return None
         self.obs, told = found

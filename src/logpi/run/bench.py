@@ -26,6 +26,7 @@ from logpi.run import floors
 from logpi.run.clock import Clock, Counted
 from logpi.run.floors import Alone
 from logpi.run.setup import Settings, assemble
+from logpi.workers import work
 from logpi.workers.worker import Worker
 
 PARTS = ("environment", "inference", "transfer", "values", "credit", "update", "rest")
@@ -40,6 +41,7 @@ TWINS = (  # what fast rollouts call, by module
     *(("arrays_net", "Pass.forward", "inference"), ("arrays", "dynamics", "environment")),
 )
 TURN = 0.15  # seconds at least of one loop, before another has its turn
+BUSY = 0.1  # of the time, lost to other programs, from which on it is told
 WARM = 0.3  # seconds at least before anything counts
 
 
@@ -94,6 +96,7 @@ class Course:
         device = str(next(parts.policy.parameters()).device)
         self.clock, self.counting = Clock(floors.waiting(device)), Clock()
         self.pace: list[float] = []  # seconds a step, of each turn without the clock
+        self.lost: list[float] = []  # the share of it in which other programs had the core
         self.timed = self.counted = 0  # steps
         self.slots = 0  # steps under the clock, with those of episodes that had ended
         self.record: Record
@@ -104,7 +107,7 @@ class Course:
 
     def turn(self, clock: Clock | None = None, least: float = TURN) -> float:
         """Iterations for so many seconds, at least one; seconds of the last one."""
-        began, before = time.perf_counter(), self.parts.state["steps"]
+        began, before, queued = time.perf_counter(), self.parts.state["steps"], in_line()
         with contextlib.nullcontext() if clock is None else wrapped(self.parts, clock):
             while True:
                 self.record = next(self.loop) if clock is None else clock.lap(lambda: next(self.loop))
@@ -114,6 +117,7 @@ class Course:
         steps = self.parts.state["steps"] - before
         if clock is None:
             self.pace.append(seconds / steps)
+            self.lost.append((in_line() - queued) / seconds)
         elif clock is self.clock:
             self.timed += steps
         else:
@@ -129,8 +133,13 @@ class Course:
         """Seconds of an iteration, once all that is made but once is made."""
         self.turn(least=0.0)
         seconds = self.turn(least=WARM)
-        self.pace.clear()
+        self.pace.clear(), self.lost.clear()
         return seconds
+
+
+def in_line() -> float:
+    """Seconds that this thread has waited for a core."""
+    return work._busy() - time.process_time()
 
 
 @dataclass
@@ -198,7 +207,7 @@ def report(courses: list[Course], plain: Course, settings: Settings) -> Report:
         [taken_apart(course, bare, workers) for course in courses],
         median(pairs) if len(courses) > 1 else None,
         found,
-        machine | {"threads": torch.get_num_threads(), "cores": floors.work.cores()},
+        machine | {"threads": torch.get_num_threads(), "cores": work.cores()},
         alone,
         workers,
         made.n,
@@ -255,6 +264,8 @@ def notes(course: Course, workers: int) -> Iterator[str]:
             "environment: what its own steps need in these processes; waiting for them beyond that is transfer, "
             "and what they did while the policy acted is not counted"
         )
+    if (lost := median(course.lost)) > BUSY:
+        yield f"other programs had this core for {lost:.0%} of the time: on a quiet machine all is faster, and nearer to its floor"
     if course.timed < 0.9 * course.slots:
         late = f"{1 - course.timed / course.slots:.0%} of the environments' steps"
         yield f"{late} came after the end of their episode: rows of whole episodes wait for the longest"

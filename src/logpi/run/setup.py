@@ -24,7 +24,6 @@ from logpi.run.paths import is_path, load_object
 from logpi.run.undecorated import undecorated
 from logpi.workers.construct import ByPath
 
-
 WIDE = 512  # units of a layer from which on a matrix product is worth several threads
 
 

@@ -16,6 +16,7 @@ from logpi.finite import check
 from logpi.step.gradient import Parts, total
 
 Matvec = Callable[[Tensor], Tensor]
+Tensors = list[Tensor]
 
 
 def conjugate_gradient(matvec: Matvec, b: Tensor, iterations: int = 10, tolerance: float = 1e-10) -> Tensor:
@@ -53,14 +54,7 @@ def hessian_product(kl: Parts, rows: Rows, params: list[Tensor], v: Tensor) -> T
 
 @fusable
 def natural_direction(
-    surrogate: Parts,
-    kl: Any,
-    rows: Rows,
-    params: list[Tensor],
-    delta: float,
-    damping: float,
-    iterations: int,
-    fisher: str,
+    surrogate: Parts, kl: Any, rows: Rows, params: Tensors, delta: float, damping: float, iterations: int, fisher: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(alpha x, g, surrogate): x = (F + damping I)^-1 g, alpha = sqrt(2 delta / x'(F + damping I)x); g = 0 is a step of 0.
 
