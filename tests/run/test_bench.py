@@ -27,9 +27,9 @@ class Slow(gymnasium.Env):
         return np.zeros(3, np.float32), {}
 
     def step(self, action):
-        time.sleep(0.001)
+        time.sleep(0.005)
         self.age += 1
-        return np.zeros(3, np.float32), 1.0, False, self.age == 50, {}
+        return np.zeros(3, np.float32), 1.0, False, self.age == 8, {}
 """
 
 
@@ -58,9 +58,9 @@ def ask(monkeypatch, capsys, tmp_path):
 
 def test_an_environment_that_sleeps_is_what_limits(ask, tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(SLOW)
-    found = ask(f"--env {tmp_path}/slow.py:Slow --envs 2 --length 64 --epochs 1")
-    assert found["limit"] == "environment" and all(one["share"]["environment"] > 0.85 for one in found["loops"])
-    assert 1e-3 < found["alone"]["seconds"] < 1e-2 and found["alone"]["at_work"] < 0.9
+    found = ask(f"--env {tmp_path}/slow.py:Slow --envs 2 --length 32 --epochs 1 --minibatches 1")
+    assert found["limit"] == "environment" and all(one["share"]["environment"] > 0.8 for one in found["loops"])
+    assert found["alone"]["seconds"] > 5e-3 and found["alone"]["at_work"] < 0.7
     assert "--backend async with 2 workers" in found["verdict"]
 
 
@@ -170,6 +170,7 @@ SAYS = {
     'pip install "logpi[fast]"': ("rest", {"fused": False}),
     "runs at 11% of this machine's arithmetic, fused; more environments": ("inference", {}),
     "only fewer passes": ("update", {}),
+    "runs at 22% of": ("update", {"lost": 0.5}),
 }
 
 

@@ -94,9 +94,3 @@ def collect(control: Any, machine: Machine, critic: Machine | None, policy: Poli
     places = (x.data_ptr() for x in (final, ended, value, after))
     passes.following(address(critic.plan), address(critic.x), *places, n, steps)
     return batch.with_(value=value, value_next=after)
-
-
-def native(envs: Any) -> bool:
-    """Can these environments be rolled whole?"""
-    plain = type(envs) is CartPole and envs.device == "cpu" and envs.dtype == torch.float32
-    return plain and not {"step", "reset"} & vars(envs).keys()

@@ -113,6 +113,8 @@ class Ascent:
 class Arrays(Covering):
     """The twins of one policy and its critic, `joint` where they are fitted together."""
 
+    releases = False  # the interpreter's lock
+
     def __init__(self, policy: Policy, critic: nn.Module | None, joint: bool) -> None:
         super().__init__()
         self.twins: dict[str, Any] = TWINS
@@ -120,7 +122,7 @@ class Arrays(Covering):
         self.columns: tuple[Batch, Columns] | None = None  # of the newest batch
         self.main: Any = self.cover(lambda: Machine(policy, critic if joint else None))
         self.fit: Any = None if critic is None or joint else self.cover(lambda: self._alone(policy, critic))
-        self.critic = self.main if joint else self.fit
+        self.critic: Any = self.main if joint else self.fit
 
     def _alone(self, policy: Policy, critic: nn.Module) -> Machine:
         """The machine of a critic that has a fit of its own."""

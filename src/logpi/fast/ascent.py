@@ -1,19 +1,16 @@
 """One call of `step.gradient.ascend` in a fused kernel."""
 
-import copy
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from logpi.batch import Rows
 from logpi.fast import update, warm
+from logpi.fast.cover import adam_of, agree
 from logpi.fast.machine import Columns, Machine, address
-from logpi.fast.program import NotCovered, Program
+from logpi.fast.program import Program
 from logpi.finite import check
-
-AGREE = 1e-3  # |fused - plain gradient| over the plain one's length, in float32
 
 
 class Ascent:
@@ -54,19 +51,10 @@ class Ascent:
         before = self.rows.generator.get_state()
         index, weight, bounds = self.minibatches(1, count)
         self.rows.generator.set_state(before)
-        mini = next(iter(self.rows.shuffled(count)))
-        self.rows.generator.set_state(before)
-        params = self.machine.parameters
-        found = [torch.autograd.grad(part, params, materialize_grads=True) for part in copy.copy(self.surrogate)(mini)]
-        self.call(index, weight, bounds[:2], lr=-1.0)
-        grad, plain = self.machine.grad, np.zeros_like(self.machine.grad)
-        for parts in found:
-            for (_, at), g in zip(self.machine.pieces, parts, strict=True):
-                plain[at : at + g.numel()] += g.flatten().numpy()
-        off, length = float(np.linalg.norm(grad - plain)), float(np.linalg.norm(plain))
-        if np.isfinite(length) and not off <= AGREE * length + 1e-6:
-            raise NotCovered(f"its gradient differs from the plain one by {off / max(length, 1e-30):.1e}")
-        return True
+        found = self.call(index, weight, bounds[:2], lr=-1.0)[1]
+        grad = torch.from_numpy(self.machine.grad.copy())
+        grads = [grad[at : at + p.numel()].view_as(p) for p, at in self.machine.pieces]
+        return agree(float(found[2]), grads, self.surrogate, self.rows, count, self.machine.parameters)
 
     def call(self, index: np.ndarray, weight: np.ndarray, bounds: np.ndarray, lr: float) -> tuple[int, np.ndarray]:
         """(steps taken, what the kernel found) over these minibatches; see `update.ascend`."""
@@ -96,18 +84,3 @@ class Ascent:
 
     def info(self) -> dict[str, float]:
         return {"surrogate": float(self.values / self.steps), "grad_norm": float(self.norms / self.steps)}
-
-
-def adam_of(optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """(its one group, its state for each parameter, made as torch makes it)."""
-    group = optimizer.param_groups[0]
-    plain = not (group.get("weight_decay") or group.get("amsgrad") or group.get("maximize"))
-    if type(optimizer) is not torch.optim.Adam or len(optimizer.param_groups) > 1 or not plain:
-        raise NotCovered(f"its optimiser is {type(optimizer).__name__}")
-    if {*map(id, group["params"])} != {*map(id, parameters)}:
-        raise NotCovered("its optimiser moves other parameters")
-    for p in parameters:
-        if not optimizer.state[p]:
-            zero = {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
-            optimizer.state[p] = {"step": torch.zeros((), dtype=torch.float32), **zero}
-    return group, [optimizer.state[p] for p in parameters]

@@ -153,4 +153,5 @@ def agree(value: float, grads: list[Tensor], surrogate: Any, rows: Rows, count: 
 
 def native(envs: Any) -> bool:
     """Can these environments be rolled whole?"""
-    return type(envs) is CartPole and envs.device == "cpu" and envs.dtype == torch.float32
+    plain = type(envs) is CartPole and envs.device == "cpu" and envs.dtype == torch.float32
+    return plain and not {"step", "reset"} & vars(envs).keys()

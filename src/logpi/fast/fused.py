@@ -5,8 +5,6 @@ in our actions and whose gradient of the first minibatch is the plain path's. Ev
 the reason is told once.
 """
 
-import copy
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,31 +14,32 @@ from logpi.batch import Batch, Rows
 from logpi.envs.base import InArrays
 from logpi.fast import acting, stepping, survey
 from logpi.fast.ascent import Ascent
+from logpi.fast.cover import Covering, native, untouched
 from logpi.fast.machine import Columns, Machine
-from logpi.fast.program import NotCovered, Program, Reads, written
+from logpi.fast.program import NotCovered
 from logpi.fast.region import Region
 from logpi.policy import Policy
 from logpi.step.natural import to_border
 
 
-class Fused:
+class Fused(Covering):
     """The twins of one policy and its critic, `joint` where they are fitted together.
 
-    `reasons` says what is left to the plain path; the caller tells and empties it.
+    `releases`: kernels let other threads run.
     """
+
+    releases = True
 
     def __init__(self, policy: Policy, critic: nn.Module | None, joint: bool) -> None:
         self.twins: dict[str, Any] = survey.TWINS  # of functions that do not ask this object
-        self.reasons: list[str] = []
-        self.told: set[str] = set()
+        super().__init__()
         self.agreed: set[tuple[str, bytes]] = set()  # programs whose first gradient was the plain one
-        self.programs: dict[str, tuple[Program, Reads, Any]] = {}
         self.region: tuple[Batch, Region | None] | None = None  # of the newest batch
         self.columns: tuple[Batch, Columns] | None = None  # of the newest batch
         self.modules = [*policy.modules(), *(critic.modules() if critic is not None else ())]
         self.touched = attributes(self.modules)
-        self.main = self._cover(lambda: Machine(policy, critic if joint else None))
-        self.fit = None if critic is None or joint else self._cover(lambda: self._alone(policy, critic))
+        self.main = self.cover(lambda: untouched(self.modules) and Machine(policy, critic if joint else None))
+        self.fit = None if critic is None or joint else self.cover(lambda: self._alone(policy, critic))
         self.critic = self.main if joint else self.fit
 
     def _alone(self, policy: Policy, critic: nn.Module) -> Machine:
@@ -51,31 +50,20 @@ class Fused:
 
     def _untouched(self) -> bool:
         """False where somebody has put a function of theirs, or a hook, on one of the modules: it would not be called."""
-        if self.touched == attributes(self.modules):
+        if self.touched == (now := attributes(self.modules)):
+            return True
+        if self.cover(lambda: untouched(self.modules)):
+            self.touched = now
             return True
         self.main = self.fit = self.critic = None
-        self._tell("its modules were changed")
         return False
-
-    def _tell(self, reason: str) -> None:
-        if reason not in self.told:
-            self.told.add(reason)
-            self.reasons.append(reason)
-
-    def _cover(self, make: Callable[[], Any]) -> Any:
-        """What it makes, or None and the reason."""
-        try:
-            return make()
-        except NotCovered as why:
-            self._tell(str(why))
-            return None
 
     def collect(self, control: Any, policy: Policy, critic: nn.Module | None) -> Batch | None:
         """A whole batch of segments; None where it is not covered."""
         if (
             not self._untouched()
             or self.main is None
-            or not acting.native(control.envs)
+            or not native(control.envs)
             or (critic is not None and self.critic is None)
         ):
             return None
@@ -87,7 +75,7 @@ class Fused:
         """(the next observations, what happened in so many steps [n, T, *]); None where it is not covered."""
         if not self._untouched() or self.main is None:
             return None
-        if acting.native(control.envs):
+        if native(control.envs):
             assert noise is not None
             return acting.cartpole(self.main, control.envs, policy, noise, control.rows != "segments", going)
         if not isinstance(control.envs, InArrays):
@@ -113,11 +101,11 @@ class Fused:
         machine = self.main if surrogate.moves == "policy" else self.fit
         if not self._untouched() or machine is None:
             return None
-        ascent = self._cover(lambda: self._ascent(machine, surrogate, rows, optimizer, max_grad_norm))
+        ascent = self.cover(lambda: self._ascent(machine, surrogate, rows, optimizer, max_grad_norm))
         if ascent is None:
             return None
         if (key := ascent.key) not in self.agreed:
-            if self._cover(lambda: ascent.agrees(minibatches)) is None:  # and it is not tried again
+            if self.cover(lambda: ascent.agrees(minibatches)) is None:  # and it is not tried again
                 self.main, self.fit = (None, self.fit) if machine is self.main else (self.main, None)
                 return None
             self.agreed.add(key)
@@ -131,7 +119,7 @@ class Fused:
         return ascent.info()
 
     def _ascent(self, machine: Machine, surrogate: Any, rows: Rows, *how: Any) -> Ascent:
-        program = self._program(surrogate, rows.batch)
+        program = self.program(surrogate, rows.batch)
         return Ascent(machine, program, self._columns(rows.batch, program.data), surrogate, rows, *how)
 
     def natural_direction(
@@ -164,9 +152,9 @@ class Fused:
         if not self._untouched() or self.main is None:
             return None
         if self.region is None or self.region[0] is not rows.batch:
-            region = self._cover(lambda: self._whole(surrogate, rows, params))
+            region = self.cover(lambda: self._whole(surrogate, rows, params))
             if region is not None and (key := ("natural", region.loaded.ints.tobytes())) not in self.agreed:
-                if self._cover(lambda: region.agrees(surrogate, rows, params)) is None:
+                if self.cover(lambda: region.agrees(surrogate, rows, params)) is None:
                     self.main = None
                     return None
                 self.agreed.add(key)
@@ -174,20 +162,8 @@ class Fused:
         return self.region[1]
 
     def _whole(self, surrogate: Any, rows: Rows, params: Any) -> Region:
-        program = self._program(surrogate, rows.batch)
+        program = self.program(surrogate, rows.batch)
         return Region(self.main, program, self._columns(rows.batch, program.data), surrogate, rows, params)
-
-    def _program(self, surrogate: Any, b: Batch) -> Program:
-        """Its objective, read again where the state it asked for has changed."""
-        state, method = getattr(surrogate, "state", {}), getattr(surrogate, "method", None)
-        known = self.programs.get(surrogate.moves)
-        if known is not None and known[2] is method and known[1].still(state):
-            return known[0]
-        asking = copy.copy(surrogate)
-        asking.state = reads = Reads(state)
-        program = written(asking.gain, b)
-        self.programs[surrogate.moves] = program, reads, method
-        return program
 
     def _columns(self, b: Batch, fields: tuple[str, ...]) -> Columns:
         """The batch as the kernels take it, with these fields; made once."""

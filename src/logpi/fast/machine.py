@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from logpi.batch import Batch
-from logpi.critic import V
 from logpi.fast import network, passes, update
+from logpi.fast.cover import stacks
 from logpi.fast.heads import BETA, BLOCK, CATEGORICAL, GAUSSIAN, SQUASHED
 from logpi.fast.program import ANSWERS, NotCovered, Program
 from logpi.fast.tape import LINE
@@ -19,26 +19,8 @@ from logpi.policy.categorical import Categorical
 from logpi.policy.gaussian import Gaussian, SquashedGaussian
 
 HEADS = {Categorical: CATEGORICAL, Gaussian: GAUSSIAN, SquashedGaussian: SQUASHED, Beta: BETA}
-KINDS = {nn.Tanh: network.TANH, nn.ReLU: network.RELU}
-WIDEST = 512  # of a layer that pays: beyond it torch's own products are as good
+KINDS = {None: network.LINEAR, nn.Tanh: network.TANH, nn.ReLU: network.RELU}
 COUNTING = np.arange(BLOCK)
-
-
-def layers(module: nn.Module) -> tuple[list[nn.Linear], list[int]]:
-    """The linear layers of a plain stack, and what follows each."""
-    linear: list[nn.Linear] = []
-    kinds: list[int] = []
-    for part in module if isinstance(module, nn.Sequential) else [module]:
-        if type(part) is nn.Linear and part.bias is not None and part.out_features <= WIDEST:
-            linear.append(part)
-            kinds.append(network.LINEAR)
-        elif type(part) in KINDS and kinds and kinds[-1] == network.LINEAR:
-            kinds[-1] = KINDS[type(part)]
-        else:
-            raise NotCovered(f"its network has a layer {str(part)[:60]}")
-    if any(x._forward_hooks or x._forward_pre_hooks or x._backward_hooks for x in [module, *linear]):
-        raise NotCovered("its network has hooks")
-    return linear, kinds
 
 
 class Machine:
@@ -54,20 +36,20 @@ class Machine:
     def __init__(self, policy: Policy | None, critic: nn.Module | None, beside: "Machine | None" = None) -> None:
         """beside: whose data rows it shares."""
         places, plan = network.Places(), np.zeros(update.HEADER, np.int64)
-        stacks = self.stacks(policy, critic)
-        self.inputs = next(x for x in stacks if x)[0][0].in_features
+        stacked = stacks(policy, critic)
+        self.inputs = next(x for x in stacked if x)[0][0].in_features
         head, self.outputs, self.params, self.actions, box = head_of(policy)
         if beside is not None:
             self.params, self.actions = beside.params, beside.actions
         log_std = getattr(policy.head, "log_std", None) if policy is not None else None
-        owned = [p for stack in stacks if stack for g in stack[0] for x in listed(g) for p in (x.weight, x.bias)]
+        owned = [p for stack in stacked if stack for g in stack[0] for x in listed(g) for p in (x.weight, x.bias)]
         size = sum(p.numel() for p in owned) + (0 if log_std is None else log_std.numel())
         theta, grad, m, v = (places.take(size + network.PAD) for _ in range(4))  # a tile reads beyond the last row
         ld = network.pad(self.inputs)
         plan[[update.X, update.LD_X]] = places.take((BLOCK + 8) * ld), ld
         plan[[update.THETA, update.GRAD, update.M, update.V, update.SIZE]] = theta, grad, m, v, size
         self.pieces: list[tuple[Tensor, int]] = []  # a parameter, where it begins in theta
-        nets = [self.lay(stack, places, theta, grad) for stack in stacks]
+        nets = [self.lay(stack, places, theta, grad) for stack in stacked]
         plan[update.LOG_STD], spread = theta + self.laid, 0 if log_std is None else log_std.numel()
         if log_std is not None:
             self.put(log_std)
@@ -90,26 +72,13 @@ class Machine:
         self.parameters = [p for p, _ in self.pieces]
         self.places = np.array([[begin, p.numel()] for p, begin in self.pieces])
 
-    def stacks(self, policy: Policy | None, critic: nn.Module | None) -> list[Any]:
-        """[(layers, kinds) of the policy's network, of the critic's]; a shared trunk carries both on its last layer."""
-        if critic is not None and type(critic) is not V:
-            raise NotCovered(f"its critic is a {type(critic).__name__}")
-        own = layers(policy.network) if policy is not None else None
-        other = layers(critic.network) if critic is not None else None
-        if policy is None or own is None or not policy.shared:
-            return [own, other]
-        trunk = layers(policy.trunk)
-        if len(own[0]) != 1 or (other is not None and len(other[0]) != 1):
-            raise NotCovered("its trunk carries more than one layer each")
-        return [([*trunk[0], own[0] + (other[0] if other else [])], [*trunk[1], network.LINEAR]), None]
-
     def lay(self, stack: Any, places: network.Places, theta: int, grad: int) -> np.ndarray:
         """The table of one network; layers side by side share their rows."""
         if stack is None:
             return np.zeros((0, network.COLUMNS), np.int64)
         groups = [listed(x) for x in stack[0]]
         sizes = [groups[0][0].in_features, *(sum(x.out_features for x in g) for g in groups)]
-        net = network.table(sizes, stack[1], places, BLOCK, theta + self.laid, grad + self.laid)
+        net = network.table(sizes, [KINDS[x] for x in stack[1]], places, BLOCK, theta + self.laid, grad + self.laid)
         for group in groups:
             for part in ("weight", "bias"):
                 for layer in group:

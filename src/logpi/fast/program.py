@@ -124,7 +124,9 @@ class Writer:
         return self.node(OPS[name], *nodes, *[0] * (3 - len(nodes)))
 
     def call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
-        """A torch function or method by its name."""
+        """A torch function or method by its name; one that ends in _ writes in place, which a program cannot."""
+        if name.endswith("_") and not name.startswith("__"):
+            raise NotCovered(f"its objective calls {name}")
         name = OTHER_NAMES.get(name, name)
         name = OTHER_NAMES.get(name.strip("_"), name.strip("_"))
         if name in DERIVED:
@@ -225,6 +227,14 @@ class Reads(dict[str, Any]):
         self.asked[str(name)] = super().get(str(name))
         return super().__contains__(name)
 
+    def keys(self) -> Any:
+        self.asked |= self
+        return super().keys()
+
+    def __iter__(self) -> Any:
+        self.asked |= self
+        return super().__iter__()
+
     def still(self, state: dict[str, Any]) -> bool:
         """Would it answer the same?"""
         return all(type(x) in (int, float, bool, str, type(None)) and state.get(k) == x for k, x in self.asked.items())
@@ -235,7 +245,7 @@ def written(gain: Callable[[Any, Any], Any], batch: Batch) -> Program:
     writer = Writer()
     try:
         result = writer.value(gain(NowAsked(writer), BatchAsked(writer, batch)))
-    except (TypeError, AttributeError, RuntimeError, ValueError, ArithmeticError) as wrong:
+    except (TypeError, AttributeError, RuntimeError, ValueError, ArithmeticError, AssertionError, LookupError) as wrong:
         raise NotCovered(f"its objective does what cannot be followed ({' '.join(str(wrong).split())[:80]})") from wrong
     return assemble(writer, result.node)
 

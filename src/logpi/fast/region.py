@@ -8,7 +8,7 @@ from torch import Tensor
 
 from logpi.batch import Rows
 from logpi.fast import curvature, update, warm
-from logpi.fast.ascent import AGREE
+from logpi.fast.cover import AGREE
 from logpi.fast.machine import COUNTING, Columns, Machine, address
 from logpi.fast.program import NotCovered, Program
 from logpi.now import Divergence
@@ -24,6 +24,8 @@ class Region:
         places = {id(p): (at, p.numel()) for p, at in machine.pieces}
         if [*places] != [*map(id, params)] and {*places} != {*map(id, params)}:
             raise NotCovered("its natural step moves other parameters")
+        if any(not p.requires_grad or p._backward_hooks for p in params):
+            raise NotCovered("its parameters are frozen or have hooks")
         self.machine, self.loaded, self.data = machine, machine.loaded(program, columns.fields), columns.data
         self.order = np.concatenate([np.arange(at, at + n) for at, n in (places[id(p)] for p in params)])
         self.surrogate, mask = surrogate, rows.batch.mask

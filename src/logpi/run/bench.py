@@ -133,7 +133,7 @@ class Course:
         """Seconds of an iteration, once all that is made but once is made."""
         self.turn(least=0.0)
         seconds = self.turn(least=WARM)
-        self.pace.clear(), self.lost.clear()
+        self.pace, self.lost = [], []
         return seconds
 
 
@@ -157,6 +157,7 @@ class Report:
     backend: str
     device: str
     reasons: list[str] = field(default_factory=list)  # why something is on the plain path
+    lost: float = 0.0  # the share of the time in which other programs had this thread's core
     wasted: float = 0.0  # the share of the environments' steps that came after their episode's end
     notes: list[str] = field(default_factory=list)
 
@@ -214,6 +215,7 @@ def report(courses: list[Course], plain: Course, settings: Settings) -> Report:
         made.backend,
         str(batch.obs.device),
         sorted(fused.told) if fused is not None else [],
+        median(first.lost),
         1 - first.timed / first.slots,
         [*notes(first, workers)],
     )

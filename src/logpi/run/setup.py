@@ -49,7 +49,7 @@ class Settings:
     micro: Count = 4096  # steps (or whole episodes) through the networks at once: memory only
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"  # where tensors live
     dtype: Literal["float32", "float64"] = "float32"  # of parameters and data
-    fast: Literal["auto", "off"] = "auto"  # fused twins of what they cover; needs logpi[fast]
+    fast: Literal["auto", "off"] = "auto"  # fused twins of what they cover, with logpi[fast]; else NumPy's
     threads: Count | None = None  # of torch; else one, and all cores for layers wider than 512
     measure_gradient: Annotated[int, Between(0)] = 0  # iterations between measurements of the gradient's noise; 0: none
 
@@ -173,7 +173,9 @@ def twins(policy: Policy, critic: Any, joint: bool, settings: Settings) -> Any:
     try:
         from logpi.fast.fused import Fused  # an extra
     except ImportError:
-        return None
+        from logpi.fast.arrays import Arrays
+
+        return Arrays(policy, critic, joint)
     return Fused(policy, critic, joint)
 
 

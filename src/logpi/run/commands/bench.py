@@ -147,7 +147,7 @@ def of_environment(found: Report, limit: str, settings: Settings, method: Any) -
 
 
 def of_network(found: Report, limit: str, settings: Settings, method: Any) -> str:
-    part = (found.floors[limit] or 0.0) / found.loops[0]["us_of"][limit]
+    part = (found.floors[limit] or 0.0) / found.loops[0]["us_of"][limit] / (1 - min(0.9, found.lost))
     runs = f"it runs at {100 * part:.2g}% of this machine's arithmetic"
     if not found.fused:
         threads = (
