@@ -19,6 +19,8 @@ from logpi.fast.ops import BINARY, OPS, UNARY
 ANSWERS = ("log_pi", "entropy", "kl_old", "kl_new", "value")  # what the policy, and V, say now
 SCALARS = ("log_pi", "reward", "value", "value_next", "q", "q_next", "log_ref", "psi", "target")
 FLAGS = ("terminated", "truncated", "mask", "ended")
+COMPARISONS = ("gt", "ge", "lt", "le", "eq")
+LARGEST = float(np.finfo(np.float32).max)
 OTHER_NAMES = {
     "true_divide": "div",
     "divide": "div",
@@ -38,7 +40,7 @@ OTHER_NAMES = {
     "truediv": "div",
     "rtruediv": "rdiv",
 }
-SAME = ("float", "to", "type_as", "contiguous", "clone", "requires_grad_")  # change nothing here
+SAME = ("float", "to", "type_as", "contiguous", "clone")  # change nothing here
 
 
 class NotCovered(Exception):  # noqa: N818
@@ -77,12 +79,22 @@ class Traced:
             raise NotCovered(f"its objective asks for the {name} of a tensor")
         if name == "dtype":
             return torch.float32
+        if name == "where":  # of a tensor the condition comes second
+            return lambda condition, other: self.writer.op("where", condition, self, other)
         return lambda *args, **kwargs: self.writer.call(name, (self, *args), kwargs)
 
     def __bool__(self) -> bool:
         raise NotCovered("its objective decides on the value of a tensor")
 
-    __float__ = __int__ = __len__ = __iter__ = __getitem__ = __bool__
+    def __getitem__(self, index: Any) -> Any:
+        raise NotCovered("its objective takes an index of a tensor")
+
+    def __len__(self) -> int:
+        raise NotCovered("its objective asks for the length of a tensor")
+
+    __float__ = __int__ = __bool__
+    __iter__ = __len__
+    __hash__ = None  # type: ignore[assignment]
 
 
 def _operator(name: str) -> Callable[..., Traced]:
@@ -91,7 +103,7 @@ def _operator(name: str) -> Callable[..., Traced]:
 
 for _name in ("add", "sub", "mul", "truediv", "radd", "rsub", "rmul", "rtruediv", "pow", "rpow", "neg", "abs"):
     setattr(Traced, f"__{_name}__", _operator(_name))
-for _name in ("gt", "ge", "lt", "le", "and", "or", "invert"):
+for _name in ("gt", "ge", "lt", "le", "eq", "ne", "and", "or", "rand", "ror", "invert"):
     setattr(Traced, f"__{_name}__", _operator(_name))
 
 
@@ -101,6 +113,7 @@ class Writer:
     def __init__(self) -> None:
         self.nodes: list[tuple[Any, ...]] = []  # ("answer", name), ("data", name), ("constant", x), (op, a, b, c)
         self.known: dict[tuple[Any, ...], int] = {}
+        self.flags: set[int] = set()  # nodes that are true or false
 
     def node(self, *what: Any) -> Traced:
         if what not in self.known:
@@ -116,22 +129,40 @@ class Writer:
                 raise NotCovered("its objective holds a tensor of its own")
             x = x.item()
         if isinstance(x, bool | int | float):
+            if not abs(x) <= LARGEST:
+                raise NotCovered("its objective holds a number that float32 does not")
             return self.node("constant", float(x))
         raise NotCovered(f"its objective uses a {type(x).__name__}")
 
     def op(self, name: str, *args: Any) -> Traced:
         nodes = [self.value(x).node for x in args]
-        return self.node(OPS[name], *nodes, *[0] * (3 - len(nodes)))
+        made = self.node(OPS[name], *nodes, *[0] * (3 - len(nodes)))
+        if name in COMPARISONS:
+            self.flags.add(made.node)
+        return made if torch.is_grad_enabled() or name == "detach" else self.op("detach", made)
+
+    def logic(self, name: str, *args: Any) -> Traced:
+        """An operation on what is true or false, as one on 1 and 0."""
+        given = [self.value(x) for x in args]
+        if not all(
+            x.node in self.flags or (self.nodes[x.node][0] == "data" and self.nodes[x.node][1] in FLAGS) for x in given
+        ):
+            raise NotCovered("its objective takes numbers for true or false")
+        made = self.op(name, *((1.0, *given) if name == "sub" else given))
+        self.flags.add(made.node)
+        return made
 
     def call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
         """A torch function or method by its name; one that ends in _ writes in place, which a program cannot."""
         if name.endswith("_") and not name.startswith("__"):
             raise NotCovered(f"its objective calls {name}")
         name = OTHER_NAMES.get(name, name)
-        name = OTHER_NAMES.get(name.strip("_"), name.strip("_"))
+        name = OTHER_NAMES.get(name.strip("_"), name.strip("_")) if name.startswith("__") else name
         if name in DERIVED:
             return DERIVED[name](self, *args, **kwargs)
         if name in SAME:
+            if any(not isinstance(x, Traced) and x is not torch.float32 for x in (*args[1:], *kwargs.values())):
+                raise NotCovered(f"its objective calls {name}")
             return self.value(args[0])
         wanted = 1 if name in UNARY else 2 if name in BINARY else 3 if name == "where" else 0
         if kwargs or not wanted or len(args) != wanted:
@@ -148,6 +179,8 @@ def _clamp(w: Writer, x: Any, min: Any = None, max: Any = None) -> Traced:
 
 
 def _pow(w: Writer, x: Any, exponent: Any) -> Traced:
+    if not isinstance(x, Traced) or isinstance(exponent, Traced):
+        raise NotCovered("its objective raises to the power of a tensor")
     if exponent == 2:
         return w.op("square", x)
     if exponent in (0.5, 1, -1):
@@ -174,12 +207,15 @@ DERIVED: dict[str, Callable[..., Traced]] = {
     "zeros_like": lambda w, x, **_: w.value(0.0),
     "ones_like": lambda w, x, **_: w.value(1.0),
     "full_like": lambda w, x, fill_value, **_: w.value(fill_value),
-    "and": lambda w, x, y: w.op("mul", x, y),
-    "logical_and": lambda w, x, y: w.op("mul", x, y),
-    "or": lambda w, x, y: w.op("maximum", x, y),
-    "logical_or": lambda w, x, y: w.op("maximum", x, y),
-    "invert": lambda w, x: w.op("sub", 1.0, x),
-    "logical_not": lambda w, x: w.op("sub", 1.0, x),
+    "and": lambda w, x, y: w.logic("mul", x, y),
+    "rand": lambda w, x, y: w.logic("mul", x, y),
+    "logical_and": lambda w, x, y: w.logic("mul", x, y),
+    "or": lambda w, x, y: w.logic("maximum", x, y),
+    "ror": lambda w, x, y: w.logic("maximum", x, y),
+    "logical_or": lambda w, x, y: w.logic("maximum", x, y),
+    "invert": lambda w, x: w.logic("sub", x),
+    "logical_not": lambda w, x: w.logic("sub", x),
+    "ne": lambda w, x, y: w.logic("sub", w.op("eq", x, y)),
     "masked_fill": lambda w, x, mask, value: w.op("where", mask, value, x),
 }
 

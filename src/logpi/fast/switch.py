@@ -54,5 +54,5 @@ def fusable(plain: F) -> F:
 
 def taken(x: Any) -> bool:
     if isinstance(x, torch.Tensor):
-        return x.is_cpu and x.dtype in TAKEN and not (x.requires_grad and torch.is_grad_enabled())
+        return x.is_cpu and x.dtype in TAKEN and x.dim() > 0 and not (x.requires_grad and torch.is_grad_enabled())
     return all(map(taken, x)) if isinstance(x, list) else True

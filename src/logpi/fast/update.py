@@ -145,10 +145,10 @@ def adam(theta: Any, grad: Any, m: Any, v: Any, size: int, step: float, rates: A
     b1, b2, keep = np.float32(1 - beta1), np.float32(1 - beta2), np.float32(beta2)
     small, factor = np.float32(rates[3]), np.float32(shrink)
     for i in range(size):
-        g = factor * grad[i]
+        g = -factor * grad[i]  # torch's optimisers descend, and its moments are kept as it keeps them
         m[i] += b1 * (g - m[i])
         v[i] = keep * v[i] + b2 * g * g
-        theta[i] += length * m[i] / (np.float32(math.sqrt(v[i])) * root + small)
+        theta[i] -= length * m[i] / (np.float32(math.sqrt(v[i])) * root + small)
 
 
 @inlined

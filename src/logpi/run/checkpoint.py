@@ -28,7 +28,14 @@ from logpi.run.spaces import space_to_json
 from logpi.run.undecorated import undecorated
 
 FORMAT = 2
-FREE = ("steps", "workers", "step_timeout", "on_failure", "measure_gradient")  # a run may go on with these changed
+FREE = (
+    "steps",
+    "workers",
+    "step_timeout",
+    "on_failure",
+    "measure_gradient",
+    "fast",
+)  # a run may go on with these changed
 FACTS = {"format", "step", "method", "environments", "finite", "score", "log", "versions", "files"}
 FILES = ("config.toml", "policy.json", "policy.safetensors", "trainer.json", "trainer.safetensors")
 
