@@ -118,7 +118,7 @@ def both(method: Any, env: Any = "CartPole-v1", iterations: int = 3, within: flo
 
 OBJECTIVES = {
     Centred: "mean",
-    TwoFaced: "more than its trace|gradient differs",
+    TwoFaced: "more than its trace|gradient differs|its surrogate is",
     InPlace: "place",
     WithoutGradient: "",
     Asserting: "",

@@ -52,6 +52,8 @@ def test_three_iterations_are_the_plain_loops(method: str, n: int, monkeypatch: 
         one, other = run(fused, 1)[0], run(plain, 1)[0]
         check_batches(one.batch, other.batch, 1e-4 if n < 200 else 1e-3)  # a pole carries a rounding on
         assert all(torch.equal(x, y) for x, y in zip(generators(fused), generators(plain), strict=True))
+        for name in ("steps_before", "return_before", "discounted"):
+            assert torch.allclose(getattr(fused.collect, name), getattr(plain.collect, name)), name
         for name in ("return", "length", "episodes"):
             assert str(round(one[name], 5)) == str(round(other[name], 5))
     assert calls and all(calls)
@@ -66,6 +68,15 @@ def test_settings_of_the_policy(given: dict[str, Any]) -> None:
         for _ in range(3):
             check_batches(run(fused, 1)[0].batch, run(plain, 1)[0].batch)
         assert all(torch.equal(x, y) for x, y in zip(generators(fused), generators(plain), strict=True))
+
+
+def test_observations_are_held_within_the_normalisers_limit() -> None:
+    made = [parts("ppo", fast=fast, normalise_obs=True, **sized("ppo", 5)) for fast in ("auto", "off")]
+    for one in made:
+        one.policy.normaliser.limit = 0.01
+    one, other = (run(x, 1)[0].batch for x in made)
+    check_batches(one, other)
+    assert float(one.obs.abs().max()) == float(torch.tensor(0.01))
 
 
 def aged(fast: str, method: str) -> Parts:

@@ -11,7 +11,7 @@ pytest.importorskip("numba")
 from reading import batch, check_reading
 from twins import check_alike, parts, run, weights
 
-from logpi.fast import fused
+from logpi.fast import cover
 from logpi.fast.program import NotCovered, written
 from logpi.methods import PPOKL
 from logpi.page import Count, page
@@ -122,7 +122,7 @@ def test_what_could_be_misread_is_refused_or_read_as_torch_does_it(name: str) ->
 
 def counting(monkeypatch: Any) -> list[float]:
     """One entry, the page's constants, for each program that is written of a page."""
-    plain, found = fused.written, []
+    plain, found = cover.written, []
 
     def note(gain: Any, b: Any) -> Any:
         program = plain(gain, b)
@@ -130,7 +130,7 @@ def counting(monkeypatch: Any) -> list[float]:
             found.append(tuple(program.constants.tolist()))
         return program
 
-    monkeypatch.setattr(fused, "written", note)
+    monkeypatch.setattr(cover, "written", note)
     return found
 
 

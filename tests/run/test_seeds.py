@@ -106,11 +106,14 @@ def test_a_signal_reaches_the_seeds_which_save_and_stop(number, how, tmp_path):
     process = begin(line, tmp_path)
     deadline = time.monotonic() + 60
     wanted = min(3, os.cpu_count() or 1)
-    while len([f for f in tmp_path.glob("runs/*/*/*/metrics.jsonl") if f.stat().st_size]) < wanted:
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.05)
-    os.killpg(process.pid, number)  # as the terminal does: the seeds are in groups of their own
-    out, err = process.communicate(timeout=60)
+    try:
+        while len([f for f in tmp_path.glob("runs/*/*/*/metrics.jsonl") if f.stat().st_size]) < wanted:
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.05)
+        os.killpg(process.pid, number)  # as the terminal does: the seeds are in groups of their own
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.terminate()  # nothing, where it has ended
     assert process.returncode == 128 + number and "Traceback" not in out + err
     runs = sorted((tmp_path / "runs").glob("*/*/*"))
     assert len(runs) == wanted

@@ -47,13 +47,13 @@ def cartpole(
         "terminated": torch.empty(n, steps, dtype=torch.bool),
         "truncated": torch.empty(n, steps, dtype=torch.bool),
     }
-    state, age, normal = envs.s.contiguous(), envs.age, normal_of(policy)
+    state, age, normal = envs.s.clone(memory_format=torch.contiguous_format), envs.age.clone(), normal_of(policy)
     prepare(machine)
     rolling.cartpole(
         address(machine.plan), address(machine.x), place(normal),
         *(x.data_ptr() for x in (noise, state, age, fresh)), n, steps, *(x.data_ptr() for x in out.values()),
     )  # fmt: skip
-    envs.s = state
+    envs.s, envs.age = state, age
     more = {"reward": torch.ones(n, steps), "mask": torch.ones(n, steps, dtype=torch.bool)}
     out |= more | {"broken": torch.zeros(n, steps, dtype=torch.bool)}
     if before is not None:

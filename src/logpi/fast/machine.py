@@ -37,7 +37,7 @@ class Machine:
         """beside: whose data rows it shares."""
         places, plan = network.Places(), np.zeros(update.HEADER, np.int64)
         stacked = stacks(policy, critic)
-        self.inputs = next(x for x in stacked if x)[0][0].in_features
+        self.inputs = listed(next(x for x in stacked if x)[0][0])[0].in_features
         head, self.outputs, self.params, self.actions, box = head_of(policy)
         if beside is not None:
             self.params, self.actions = beside.params, beside.actions

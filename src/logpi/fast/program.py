@@ -28,8 +28,6 @@ OTHER_NAMES = {
     "multiply": "mul",
     "negative": "neg",
     "absolute": "abs",
-    "fmin": "minimum",
-    "fmax": "maximum",
     "greater": "gt",
     "less": "lt",
     "__rsub__": "rsub",
@@ -92,8 +90,10 @@ class Traced:
     def __len__(self) -> int:
         raise NotCovered("its objective asks for the length of a tensor")
 
+    def __iter__(self) -> Any:
+        raise NotCovered("its objective loops over a tensor")
+
     __float__ = __int__ = __bool__
-    __iter__ = __len__
     __hash__ = None  # type: ignore[assignment]
 
 
@@ -130,7 +130,7 @@ class Writer:
             x = x.item()
         if isinstance(x, bool | int | float):
             if not abs(x) <= LARGEST:
-                raise NotCovered("its objective holds a number that float32 does not")
+                raise NotCovered("its objective holds a number that is infinite in float32")
             return self.node("constant", float(x))
         raise NotCovered(f"its objective uses a {type(x).__name__}")
 
@@ -155,7 +155,7 @@ class Writer:
     def call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
         """A torch function or method by its name; one that ends in _ writes in place, which a program cannot."""
         if name.endswith("_") and not name.startswith("__"):
-            raise NotCovered(f"its objective calls {name}")
+            raise NotCovered(f"its objective writes in place ({name})")
         name = OTHER_NAMES.get(name, name)
         name = OTHER_NAMES.get(name.strip("_"), name.strip("_")) if name.startswith("__") else name
         if name in DERIVED:

@@ -123,8 +123,9 @@ def climb(
             worst = worst if gap <= worst else gap
         differentiate(at(program, TAPE), count, first, registers, slopes, own, n)
         back(plan, x, registers, slopes, kl, n, begin > 0)
-    gather(at(plan, plan[POLICY]), plan[POLICY_DEPTH], x)
-    gather(at(plan, plan[CRITIC]), plan[CRITIC_DEPTH], x)
+    if rows:
+        gather(at(plan, plan[POLICY]), plan[POLICY_DEPTH], x)
+        gather(at(plan, plan[CRITIC]), plan[CRITIC_DEPTH], x)
     return total, float(worst)
 
 
