@@ -4,11 +4,13 @@ import math
 from typing import Any
 
 import pytest
+from injections import After
 
 pytest.importorskip("numba")
 
 from twins import check_alike, check_both_ways, counted, parts, pendulum, run, weights
 
+from logpi.errors import LogpiError
 from logpi.fast import ascent, heads
 from logpi.methods import METHODS
 
@@ -94,6 +96,15 @@ def test_the_first_ratio_is_reported_and_is_one() -> None:
     made = parts("ppo")
     records = run(made, 3)
     assert all(0 <= r["first_ratio_error"] < 1e-5 for r in records)
+
+
+@pytest.mark.parametrize("method", ["ppo", "reinforce", "trpo"])
+def test_a_sampler_that_means_another_policy_is_found_by_the_kernels_too(method: str) -> None:
+    made = parts(method)
+    run(made, 1)  # from here on the first ratio is what kernels found
+    made.collect = After(made.collect, lambda b: b.with_(log_pi=b.log_pi + 0.01))
+    with pytest.raises(LogpiError, match="first ratio pi / pi_old is off 1 by"):
+        run(made, 1)
 
 
 def test_minibatches_are_shuffled_by_the_runs_own_generator_alone() -> None:

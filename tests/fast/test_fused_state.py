@@ -114,9 +114,9 @@ def test_a_checkpoint_may_go_on_with_the_twins_off(tmp_path: Path) -> None:
 def test_a_checkpoint_from_before_there_were_twins_goes_on(tmp_path: Path) -> None:
     own = parts("ppo").config
     saved = tomllib.loads(config.dump(own))
-    checkpoint.must_agree(own, saved, tmp_path)
+    config.must_agree(own, saved, tmp_path)
     del saved["run"]["fast"]
-    checkpoint.must_agree(own, saved, tmp_path)
+    config.must_agree(own, saved, tmp_path)
 
 
 def test_the_twins_keep_nothing_that_a_checkpoint_lacks() -> None:

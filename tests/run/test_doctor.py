@@ -172,7 +172,7 @@ def test_a_credit_of_a_wrong_shape_names_its_page(trained: Any, ask: Any, monkey
 
 
 def test_the_table_and_the_exit_code(trained: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    run, sick = trained(HEALTHY[0])[0], trained("reinforce --lr 1 --steps 2000")[0]
+    run, sick = trained(HEALTHY[0])[0], trained("reinforce --lr 3 --steps 2000")[0]
     capsys.readouterr()
     assert cli.dispatch(["doctor", str(run)]) == 0
     head, *_, last = capsys.readouterr().out.splitlines()

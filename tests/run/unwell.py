@@ -158,7 +158,7 @@ SICK: dict[str, tuple[str, str, tuple[str, ...]]] = {
         *("run", "failed in iteration 1: The first ratio pi / pi_old is off 1"),
         ("first ratio", "first KL", "masks"),
     ),
-    "reinforce --lr 1 --steps 2000": ("step size", "KL of an update", ("signal", "movement", "entropy")),
+    "reinforce --lr 3 --steps 2000": ("step size", "KL of an update", ("signal", "movement", "entropy")),
     "ppo --lr 1e-12 --envs 4 --steps 5000": ("movement", "the learning rate is 1e-12", ("critic",)),
     "trpo --delta 0.01 --damping 0 --backtracks 1 --envs 4 --steps 5000": (
         "line search",

@@ -140,7 +140,7 @@ class Fused(Covering):
         before, g = region.gradient()
         if not bool(g.isfinite().all() & before.isfinite()):
             return None  # the plain path says where it comes from
-        return to_border(lambda v: region.product(v) + damping * v, g, delta, iterations), g, before
+        return to_border(region.product, damping, g, delta, iterations), g, before
 
     def look(self, surrogate: Any, kl: Any, rows: Rows, side: str) -> tuple[Tensor, Tensor] | None:
         """`step.natural.look`, or None where it is not covered."""

@@ -9,7 +9,6 @@ import json
 import math
 import os
 import shutil
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,14 +27,6 @@ from logpi.run.spaces import space_to_json
 from logpi.run.undecorated import undecorated
 
 FORMAT = 2
-FREE = (
-    "steps",
-    "workers",
-    "step_timeout",
-    "on_failure",
-    "measure_gradient",
-    "fast",
-)  # a run may go on with these changed
 FACTS = {"format", "step", "method", "environments", "finite", "score", "log", "versions", "files"}
 FILES = ("config.toml", "policy.json", "policy.safetensors", "trainer.json", "trainer.safetensors")
 
@@ -250,7 +241,7 @@ def sweep(checkpoints: Path) -> None:
 def restore(parts: Parts, folder: Path) -> dict[str, Any]:
     """Bring freshly assembled parts of the same settings to where a checkpoint was saved; its manifest."""
     manifest = verify(folder)
-    must_agree(parts.config, config.read(folder / "config.toml"), folder)
+    config.must_agree(parts.config, config.read(folder / "config.toml"), folder)
     fill(parts.policy, read_tensors(folder / "policy.safetensors"), folder / "policy.safetensors")
     try:
         _take(parts, unpack(read_json(folder / "trainer.json"), read_tensors(folder / "trainer.safetensors")), folder)
@@ -277,20 +268,6 @@ def _take(parts: Parts, state: dict[str, Any], folder: Path) -> None:
     parts.generator.set_state(state["shuffler"])
     parts.state.update(state["state"])
     chance.load_state(state["global"])
-
-
-def must_agree(ours: dict[str, Any], saved: dict[str, Any], folder: Path) -> None:
-    """Settings are those of the checkpoint, but for the horizon and for the user's own code, which is given by path."""
-    ours = tomllib.loads(config.dump(ours))
-    for section in ("method", "run"):
-        for key in sorted({*ours[section], *saved[section]}):
-            here, there = (x[section].get(key) for x in (ours, saved))
-            by_path = isinstance(here, str) and isinstance(there, str) and ":" in here and ":" in there
-            if here != there and not by_path and key not in (FREE if section == "run" else ()):
-                raise LogpiError(
-                    f"{folder} was saved with {key} {there}, not {here}: "
-                    "to train on with other settings start a new run from its weights with --init."
-                )
 
 
 def inherit(parts: Parts, run: Path) -> str:

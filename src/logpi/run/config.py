@@ -14,6 +14,14 @@ from logpi.errors import LogpiError, nearest
 from logpi.page import check, options_of
 
 SECTIONS = ("method", "run", "train")
+FREE = (
+    "steps",
+    "workers",
+    "step_timeout",
+    "on_failure",
+    "measure_gradient",
+    "fast",
+)  # a run may go on with these changed
 LARGEST, LONGEST = 100_000, 5_000  # bytes of a file that is read, of one of its lines (tomllib's time is quadratic)
 
 
@@ -132,3 +140,17 @@ def _quoted(value: str) -> str:
 def _shown(word: str) -> str:
     """Quoted, look-alike letters spelt out, and no longer than a line."""
     return ascii(word if len(word) <= 60 else word[:60] + "...")
+
+
+def must_agree(ours: dict[str, Any], saved: dict[str, Any], folder: Path) -> None:
+    """Settings are those of the checkpoint, but for the horizon and for the user's own code, which is given by path."""
+    ours = tomllib.loads(dump(ours))
+    for section in ("method", "run"):
+        for key in sorted({*ours[section], *saved[section]}):
+            here, there = (x[section].get(key) for x in (ours, saved))
+            by_path = isinstance(here, str) and isinstance(there, str) and ":" in here and ":" in there
+            if here != there and not by_path and key not in (FREE if section == "run" else ()):
+                raise LogpiError(
+                    f"{folder} was saved with {key} {there}, not {here}: "
+                    "to train on with other settings start a new run from its weights with --init."
+                )

@@ -270,7 +270,7 @@ def progress(log: Log) -> Finding:
         cure = "unless that is the best there is: a larger learning rate, a smaller entropy bonus, or a shaped reward"
         seen = f"not above its start by more than its noise: {figure(log.windows[0])} at the start, {seen}"
         return Finding(name, "look", seen, cure)
-    if log.moved and log.height < HALF:
+    if log.moved and log.height < HALF and max(log.column("episodes"), default=0) >= WINDOW:
         cure = f"eval and play take the best checkpoint with --best; a run that keeps it: {SLOWER}"
         return Finding(name, "look", f"fell far below its best: {seen}", cure)
     return Finding(name, "ok", seen)

@@ -65,18 +65,18 @@ def natural_direction(
     check("surrogate", before)
     check("gradient", g.abs().max(), zip(params, like(g, params), strict=True))
 
-    def matvec(v: Tensor) -> Tensor:
+    def product(v: Tensor) -> Tensor:
         if fisher == "kl":
-            return rows.in_memory(rows.batch, lambda b: hessian_product(kl, rows, params, v)) + damping * v
-        return rows.in_memory(rows.batch, lambda b: sum(flat(x) for x in kl.fisher(b, like(v, params)))) + damping * v
+            return rows.in_memory(rows.batch, lambda b: hessian_product(kl, rows, params, v))
+        return rows.in_memory(rows.batch, lambda b: sum(flat(x) for x in kl.fisher(b, like(v, params))))  # type: ignore[return-value]
 
-    return to_border(matvec, g, delta, iterations), g, before
+    return to_border(product, damping, g, delta, iterations), g, before
 
 
-def to_border(matvec: Matvec, g: Tensor, delta: float, iterations: int) -> Tensor:
-    """sqrt(2 delta / x'Ax) x, x = A^-1 g: to the border of the region in which the quadratic model of the KL is delta."""
-    x = conjugate_gradient(matvec, g, iterations)
-    curvature = x @ matvec(x)
+def to_border(product: Matvec, damping: float, g: Tensor, delta: float, iterations: int) -> Tensor:
+    """sqrt(2 delta / x'Ax) x, A = F + damping I, x = A^-1 g: to where the quadratic model of the KL is delta."""
+    x = conjugate_gradient(lambda v: product(v) + damping * v, g, iterations)
+    curvature = x @ (product(x) + damping * x)
     check("natural direction", curvature)
     return torch.where(curvature > 0, (2 * delta / curvature).sqrt() * x, 0.0)
 
