@@ -46,7 +46,7 @@ def kills(out: Path, jobs: int) -> dict:
 def signals(out: Path, jobs: int) -> dict:
     """50 SIGTERM and SIGINT at random moments, every one resumed."""
     straight = out / "straight"
-    exams.finish(exams.train("ppo", "discrete", 4_000, straight, "--save-every 300"))
+    exams.finish(exams.train("ppo", "discrete", exams.LONG, straight, "--save-every 3000"))
     codes = {signal.SIGINT: 130, signal.SIGTERM: 143}
     with ThreadPoolExecutor(jobs) as pool:
         told = list(

@@ -65,4 +65,4 @@ def test_nothing_of_a_compiler_is_imported() -> None:
         }
         waiting += {*re.findall(r"^from logpi\.fast\.(\w+) import", text, re.M)} - seen
         assert not re.search(r"^from logpi\.fast import", text, re.M)
-    assert seen == {"arrays", "arrays_acting", "arrays_math", "arrays_net", "cover", "ops", "program"}
+    assert seen == {"arrays", "arrays_acting", "arrays_math", "arrays_net", "cover", "ops", "program", "writer"}

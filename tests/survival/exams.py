@@ -189,12 +189,15 @@ class Stopped:
     differences: list[str] = field(default_factory=list)
 
 
+LONG = 100_000  # steps of a run that is still at work when a signal comes
+
+
 def stop(
     number: int, seed: int, out: Path, straight: Path | None = None, again: Callable[[list[str]], str] = finish
 ) -> Stopped:
     """One signal at a random moment after the first iteration; how the process ended, and what a resume makes of it."""
     chance = random.Random(seed)
-    process = start(train("ppo", "discrete", 4_000, out, "--save-every 300"))
+    process = start(train("ppo", "discrete", LONG, out, "--save-every 3000"))
     _wait_for_a_row(process, out)
     time.sleep(chance.uniform(0, 0.5))
     began = time.perf_counter()

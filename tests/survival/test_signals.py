@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from exams import command, here, start, stop, the_run, train
+from exams import LONG, command, here, start, stop, the_run, train
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
@@ -14,7 +14,7 @@ CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("straight")
-    here(train("ppo", "discrete", 4_000, out, "--save-every 300"))
+    here(train("ppo", "discrete", LONG, out, "--save-every 3000"))
     return the_run(out)
 
 

@@ -5,6 +5,7 @@ the folder is named by the sum of all kernels' sources. Nothing heavy is importe
 """
 
 import atexit
+import contextlib
 import hashlib
 import os
 import re
@@ -14,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 KERNELS = re.compile(
-    rb"^(@entry|@inner|@inlined|def entry|OPS =)", re.MULTILINE
+    rb"^(@entry|@inner|@inlined|def entry|OPS =|GRAVITY)", re.MULTILINE
 )  # what is compiled, how, and its numbers
 _process: subprocess.Popen[bytes] | None = None
 
@@ -22,8 +23,9 @@ _process: subprocess.Popen[bytes] | None = None
 def folder() -> Path:
     """Of what was compiled from these very sources, by the installed numba."""
     total = hashlib.sha256(version("numba").encode())
-    for text in (file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py"))):
-        if KERNELS.search(text):
+    own = Path(__file__).parent
+    for file in (*sorted(own.glob("*.py")), own.parent / "envs" / "cartpole.py"):  # whose constants are compiled in
+        if KERNELS.search(text := file.read_bytes()):
             total.update(text)
     home = (
         os.environ.get("NUMBA_CACHE_DIR") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "logpi"
@@ -36,13 +38,14 @@ def begin() -> None:
     global _process
     try:
         done = any(folder().rglob("update.ascend-*.nbi"))
-    except PackageNotFoundError:
+    except (PackageNotFoundError, OSError):
         return
     if not done:
         null = subprocess.DEVNULL
         command = [sys.executable, "-m", "logpi.fast.warm"]
-        _process = subprocess.Popen(command, stdin=null, stdout=null, stderr=null, process_group=0)
-        atexit.register(_process.kill)
+        with contextlib.suppress(OSError):  # it is compiled when it is needed
+            _process = subprocess.Popen(command, stdin=null, stdout=null, stderr=null, process_group=0)
+            atexit.register(_process.kill)
 
 
 def wait() -> None:
