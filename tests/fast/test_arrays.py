@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium as gym
 import pytest
 import torch
+from pages import Centred, TwoFaced
 from torch import Tensor, nn
 
 import logpi
@@ -17,7 +18,6 @@ from logpi.fast.arrays import Arrays, Ascent
 from logpi.finite import NotFinite
 from logpi.loop import Parts, Record, loop
 from logpi.methods import PPO
-from logpi.page import page
 from logpi.policy.networks import orthogonal
 from logpi.run import checkpoint, setup
 from logpi.run.setup import Settings, assemble, find_method
@@ -163,22 +163,6 @@ def residual(inputs: int, outputs: int) -> nn.Module:
 
 def test_a_network_of_relus(calls: dict[str, list[bool]]) -> None:
     assert both("ppo", network=relu).fused.reasons == [] and all(calls["ascend"])
-
-
-@page
-class Centred(PPO):
-    """Not elementwise."""
-
-    def objective(self, now: Any, b: Any, state: Any) -> Any:
-        return super().objective(now, b, state) - 0.1 * (now.entropy - now.entropy.mean()).square()
-
-
-@page
-class TwoFaced(PPO):
-    """Does one thing with tensors, another with what only looks like them."""
-
-    def objective(self, now: Any, b: Any, state: Any) -> Any:
-        return super().objective(now, b, state) + (0.3 if isinstance(now.entropy, Tensor) else 0.0) * now.entropy
 
 
 REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {

@@ -10,29 +10,12 @@ from torch import nn
 
 pytest.importorskip("numba")
 
+from pages import Centred, TwoFaced
 from twins import check_both_ways, counted, parts, pendulum, run
 
-from logpi import objective
 from logpi.loop import Parts
 from logpi.methods import PPO
 from logpi.page import page
-
-
-@page
-class Centred(PPO):
-    """Not elementwise."""
-
-    def objective(self, now: Any, b: Any, state: Any) -> Any:
-        return super().objective(now, b, state) - 0.1 * (now.entropy - now.entropy.mean()).square()
-
-
-@page
-class TwoFaced(PPO):
-    """Does one thing with tensors, another with what only looks like them."""
-
-    def objective(self, now: Any, b: Any, state: Any) -> Any:
-        bonus = 0.3 if isinstance(now.entropy, torch.Tensor) else 0.01
-        return objective.clip(now.log_pi, b.log_pi, b.psi, self.clip, self.clip) + bonus * now.entropy
 
 
 @page

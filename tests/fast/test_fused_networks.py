@@ -86,7 +86,7 @@ def test_a_minibatch_without_an_action_has_no_gradient() -> None:
     fused, b = Fused(policy, critic, True), batch(policy, 60)
     rows, params = Rows(b, torch.Generator()), [*policy.parameters(), *critic.parameters()]
     surrogate = Surrogate(JOINT, policy, critic, rows, {}, fused)
-    ascent = fused._ascent(fused.main, surrogate, rows, torch.optim.Adam(params, fused=True), None)
+    ascent = fused.ascent(fused.main, surrogate, rows, torch.optim.Adam(params, fused=True), None)
     index, weight, bounds = ascent.minibatches(1, 1)
     for end in (bounds[1], 0):
         _, found = ascent.call(index, weight, np.array([0, end]), -1.0)

@@ -111,7 +111,7 @@ def fused_gradient(page: Any, policy: Policy, critic: Any, b: Batch) -> tuple[fl
     params = [*policy.parameters(), *(critic.parameters() if joint else ())]
     rows, optimizer = Rows(b, torch.Generator()), torch.optim.Adam(params, eps=1e-5, fused=True)
     surrogate = Surrogate(page, policy, critic, rows, {}, fused)
-    ascent = fused._ascent(fused.main, surrogate, rows, optimizer, None)
+    ascent = fused.ascent(fused.main, surrogate, rows, optimizer, None)
     index, weight, bounds = ascent.minibatches(1, 1)
     before = [p.detach().clone() for p in params]
     taken, found = ascent.call(index, weight, bounds, -1.0)

@@ -17,8 +17,8 @@ from logpi.batch import Batch, Rows
 from logpi.fast.arrays_acting import cartpole
 from logpi.fast.arrays_math import Tape
 from logpi.fast.arrays_net import Columns, Machine
-from logpi.fast.cover import Covering, adam_of, agree, minibatches, native, untouched
-from logpi.fast.program import NotCovered, Program
+from logpi.fast.cover import Covering, adam_of, agree, apart, minibatches, native, untouched
+from logpi.fast.program import Program
 from logpi.finite import check
 from logpi.policy import Policy
 
@@ -118,19 +118,12 @@ class Arrays(Covering):
     def __init__(self, policy: Policy, critic: nn.Module | None, joint: bool) -> None:
         super().__init__()
         self.twins: dict[str, Any] = TWINS
-        self.agreed: set[tuple[str, bytes]] = set()  # programs whose first gradient was the plain one
         self.columns: tuple[Batch, Columns] | None = None  # of the newest batch
         self.main: Any = self.cover(lambda: Machine(policy, critic if joint else None))
-        self.fit: Any = None if critic is None or joint else self.cover(lambda: self._alone(policy, critic))
+        self.fit: Any = None if critic is None or joint else self.cover(lambda: apart(policy) and Machine(None, critic))
         self.critic: Any = self.main if joint else self.fit
 
-    def _alone(self, policy: Policy, critic: nn.Module) -> Machine:
-        """The machine of a critic that has a fit of its own."""
-        if policy.shared:
-            raise NotCovered("its critic reads the policy's trunk and has a fit of its own")
-        return Machine(None, critic)
-
-    def _ready(self, machine: Any) -> bool:
+    def ready(self, machine: Any) -> bool:
         """Is there one, of modules as they were made?"""
         return machine is not None and self.cover(lambda: untouched(machine.modules)) is not None
 
@@ -142,14 +135,14 @@ class Arrays(Covering):
         self, control: Any, policy: Policy, noise: Tensor | None, steps: int, going: Tensor | None, before: int
     ) -> tuple[Tensor, dict[str, Tensor]] | None:
         """(the next observations, what happened in so many steps [n, T, *]); None where it is not covered."""
-        if noise is None or not native(control.envs) or not self._ready(self.main):
+        if noise is None or not native(control.envs) or not self.ready(self.main):
             return None
         return cartpole(self.main, control.envs, policy, noise, control.rows != "segments", going)
 
     @QUIET
     def value(self, obs: Tensor) -> Tensor | None:
         """V of normalised observations [..., D], as the critic is now."""
-        if not self._ready(self.critic):
+        if not self.ready(self.critic):
             return None
         self.critic.fetch(0, self.critic.parameters)
         rows = obs.reshape(-1, obs.shape[-1]).numpy().T
@@ -158,42 +151,14 @@ class Arrays(Covering):
             found[at : at + BLOCK] = self.critic.value(rows[:, at : at + BLOCK])
         return torch.from_numpy(found).reshape(obs.shape[:-1])
 
-    @QUIET
-    def ascend(
-        self,
-        surrogate: Any,
-        rows: Rows,
-        optimizer: torch.optim.Optimizer,
-        epochs: int = 1,
-        minibatches: int = 1,
-        max_grad_norm: float | None = None,
-        kl: Any = None,
-        target_kl: float | None = None,
-    ) -> dict[str, float] | None:
-        """`step.gradient.ascend`, or None where it is not covered."""
-        machine = self.main if surrogate.moves == "policy" else self.fit
-        if not self._ready(machine):
-            return None
-        ascent = self.cover(lambda: self._ascent(machine, surrogate, rows, optimizer, max_grad_norm))
-        if ascent is None:
-            return None
-        if ascent.key not in self.agreed:
-            if self.cover(lambda: ascent.agrees(minibatches)) is None:  # and it is not tried again
-                self.main, self.fit = (None, self.fit) if machine is self.main else (self.main, None)
-                return None
-            self.agreed.add(ascent.key)
-        if target_kl is None:
-            ascent.run(0, epochs, minibatches)
-            return ascent.info()
-        for epoch in range(epochs):
-            ascent.run(epoch, 1, minibatches)
-            if report(machine, self._columns(rows.batch, ()).data, 0.0, 0.0)["kl"] > target_kl:
-                break
-        return ascent.info()
+    ascend = QUIET(Covering.ascend)
 
-    def _ascent(self, machine: Machine, surrogate: Any, rows: Rows, *how: Any) -> Ascent:
+    def ascent(self, machine: Machine, surrogate: Any, rows: Rows, *how: Any) -> Ascent:
         program = self.program(surrogate, rows.batch)
         return Ascent(machine, program, self._columns(rows.batch, program.data), surrogate, rows, *how)
+
+    def divergence(self, machine: Machine, rows: Rows) -> float:
+        return report(machine, self._columns(rows.batch, ()).data, 0.0, 0.0)["kl"]
 
     def natural_direction(self, *_: Any) -> None:
         """Nothing for natural steps: theirs are few and large."""
@@ -210,7 +175,7 @@ class Arrays(Covering):
     def measure(self, rows: Rows, low: float, high: float) -> dict[str, float] | None:
         """`loop.measure` of all rows: KL, clip fraction, entropy, and the critic's explained variance."""
         b = rows.batch
-        if b.q is not None or not self._ready(self.main):
+        if b.q is not None or not self.ready(self.main):
             return None
         info = report(self.main, self._columns(b, ()).data, low, high)
         if b.value is not None and b.target is not None:

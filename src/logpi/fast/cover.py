@@ -28,6 +28,9 @@ class Covering:
     def __init__(self) -> None:
         self.reasons: list[str] = []
         self.told: set[str] = set()
+        self.agreed: set[tuple[str, bytes]] = set()  # programs whose first gradient was the plain one
+        self.main: Any = None  # the machine of the policy, with its critic where they are fitted together
+        self.fit: Any = None  # that of a critic with a fit of its own
         self.programs: dict[str, tuple[Program, Reads, Any]] = {}  # by what they move; the page that they are of
 
     def cover(self, make: Callable[[], Any]) -> Any:
@@ -40,6 +43,50 @@ class Covering:
                 self.reasons.append(str(why))
             return None
 
+    def ready(self, machine: Any) -> bool:
+        """Is there one, of modules as they were made?"""
+        raise NotImplementedError
+
+    def ascent(self, machine: Any, surrogate: Any, rows: Rows, *how: Any) -> Any:
+        """One ascent, ready to run (`key`, `agrees`, `run`, `info`), or NotCovered."""
+        raise NotImplementedError
+
+    def divergence(self, machine: Any, rows: Rows) -> float:
+        """The mean KL(old || pi) of all rows."""
+        raise NotImplementedError
+
+    def ascend(
+        self,
+        surrogate: Any,
+        rows: Rows,
+        optimizer: torch.optim.Optimizer,
+        epochs: int = 1,
+        minibatches: int = 1,
+        max_grad_norm: float | None = None,
+        kl: Any = None,
+        target_kl: float | None = None,
+    ) -> dict[str, float] | None:
+        """`step.gradient.ascend`, or None where it is not covered."""
+        machine = self.main if surrogate.moves == "policy" else self.fit
+        if not self.ready(machine):
+            return None
+        ascent = self.cover(lambda: self.ascent(machine, surrogate, rows, optimizer, max_grad_norm))
+        if ascent is None:
+            return None
+        if ascent.key not in self.agreed:
+            if self.cover(lambda: ascent.agrees(minibatches)) is None:  # and it is not tried again
+                self.main, self.fit = (None, self.fit) if machine is self.main else (self.main, None)
+                return None
+            self.agreed.add(ascent.key)
+        if target_kl is None:
+            ascent.run(0, epochs, minibatches)
+            return ascent.info()
+        for epoch in range(epochs):
+            ascent.run(epoch, 1, minibatches)
+            if self.divergence(machine, rows) > target_kl:
+                break
+        return ascent.info()
+
     def program(self, surrogate: Any, b: Batch) -> Program:
         """Its objective, read again where the state it asked for has changed."""
         program, reads, page = self.programs.get(surrogate.moves, (None, None, None))
@@ -50,6 +97,13 @@ class Covering:
             program = written(asking.gain, b)
             self.programs[surrogate.moves] = program, reads, own
         return program
+
+
+def apart(policy: Policy) -> bool:
+    """True; NotCovered, where a critic's own fit would need the features of the policy's trunk."""
+    if policy.shared:
+        raise NotCovered("its critic reads the policy's trunk and has a fit of its own")
+    return True
 
 
 def layers(module: nn.Module) -> tuple[list[nn.Linear], list[type | None]]:

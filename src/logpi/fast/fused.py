@@ -7,16 +7,14 @@ the reason is told once.
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from logpi.batch import Batch, Rows
 from logpi.envs.base import InArrays
 from logpi.fast import acting, stepping, survey
 from logpi.fast.ascent import Ascent
-from logpi.fast.cover import Covering, native, untouched
+from logpi.fast.cover import Covering, apart, native, untouched
 from logpi.fast.machine import Columns, Machine
-from logpi.fast.program import NotCovered
 from logpi.fast.region import Region
 from logpi.policy import Policy
 from logpi.step.natural import to_border
@@ -31,22 +29,20 @@ class Fused(Covering):
     releases = True
 
     def __init__(self, policy: Policy, critic: nn.Module | None, joint: bool) -> None:
-        self.twins: dict[str, Any] = survey.TWINS  # of functions that do not ask this object
         super().__init__()
-        self.agreed: set[tuple[str, bytes]] = set()  # programs whose first gradient was the plain one
+        self.twins: dict[str, Any] = survey.TWINS  # of functions that do not ask this object
         self.region: tuple[Batch, Region | None] | None = None  # of the newest batch
         self.columns: tuple[Batch, Columns] | None = None  # of the newest batch
         self.modules = [*policy.modules(), *(critic.modules() if critic is not None else ())]
         self.touched = attributes(self.modules)
         self.main = self.cover(lambda: untouched(self.modules) and Machine(policy, critic if joint else None))
-        self.fit = None if critic is None or joint else self.cover(lambda: self._alone(policy, critic))
+        self.fit = (
+            None if critic is None or joint else self.cover(lambda: apart(policy) and Machine(None, critic, self.main))
+        )
         self.critic = self.main if joint else self.fit
 
-    def _alone(self, policy: Policy, critic: nn.Module) -> Machine:
-        """The machine of a critic that has a fit of its own."""
-        if policy.shared:
-            raise NotCovered("its critic reads the policy's trunk and has a fit of its own")
-        return Machine(None, critic, self.main)
+    def ready(self, machine: Machine | None) -> bool:
+        return self._untouched() and machine is not None
 
     def _untouched(self) -> bool:
         """False where somebody has put a function of theirs, or a hook, on one of the modules: it would not be called."""
@@ -86,41 +82,12 @@ class Fused(Covering):
         """V of normalised observations [..., D], as the critic is now."""
         return None if not self._untouched() or self.critic is None else survey.value(self.critic, obs)
 
-    def ascend(
-        self,
-        surrogate: Any,
-        rows: Rows,
-        optimizer: torch.optim.Optimizer,
-        epochs: int = 1,
-        minibatches: int = 1,
-        max_grad_norm: float | None = None,
-        kl: Any = None,
-        target_kl: float | None = None,
-    ) -> dict[str, float] | None:
-        """`step.gradient.ascend`, or None where it is not covered."""
-        machine = self.main if surrogate.moves == "policy" else self.fit
-        if not self._untouched() or machine is None:
-            return None
-        ascent = self.cover(lambda: self._ascent(machine, surrogate, rows, optimizer, max_grad_norm))
-        if ascent is None:
-            return None
-        if (key := ascent.key) not in self.agreed:
-            if self.cover(lambda: ascent.agrees(minibatches)) is None:  # and it is not tried again
-                self.main, self.fit = (None, self.fit) if machine is self.main else (self.main, None)
-                return None
-            self.agreed.add(key)
-        if target_kl is None:
-            ascent.run(0, epochs, minibatches)
-            return ascent.info()
-        for epoch in range(epochs):
-            ascent.run(epoch, 1, minibatches)
-            if survey.report(machine, self._columns(rows.batch, ()), 0.0, 0.0)["kl"] > target_kl:
-                break
-        return ascent.info()
-
-    def _ascent(self, machine: Machine, surrogate: Any, rows: Rows, *how: Any) -> Ascent:
+    def ascent(self, machine: Machine, surrogate: Any, rows: Rows, *how: Any) -> Ascent:
         program = self.program(surrogate, rows.batch)
         return Ascent(machine, program, self._columns(rows.batch, program.data), surrogate, rows, *how)
+
+    def divergence(self, machine: Machine, rows: Rows) -> float:
+        return survey.report(machine, self._columns(rows.batch, ()), 0.0, 0.0)["kl"]
 
     def natural_direction(
         self,

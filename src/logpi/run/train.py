@@ -198,7 +198,7 @@ def tell_failures(parts: Parts, folder: RunFolder, display: Display) -> None:
 def tell_fallbacks(parts: Parts, display: Display) -> None:
     """What no fast twin covers, once each."""
     while parts.fused is not None and parts.fused.reasons:
-        display.say(f"plain path: {parts.fused.reasons.pop(0)}; --fast off says nothing")
+        display.say(f"on the plain path: {parts.fused.reasons.pop(0)}")
 
 
 def write_failure(folder: RunFolder, text: str) -> Path:
