@@ -23,14 +23,12 @@ from logpi.rollout.culprit import culprit
 class Rollout:
     """`steps` steps of n environments: what was seen and done so far, [T, n, *]."""
 
-    def __init__(
-        self, machine: Machine, envs: Any, policy: Policy, obs: Tensor, noise: Tensor | None, steps: int
-    ) -> None:
-        self.machine, self.envs, self.policy = machine, envs, policy
-        n, head, space = envs.n, policy.head, envs.observation_space
-        self.n, self.noise = n, noise
+    def __init__(self, machine: Machine, control: Any, policy: Policy, noise: Tensor | None, steps: int) -> None:
+        self.machine, self.envs, self.policy, self.generator = machine, control.envs, policy, control.generator
+        n, head, space = self.envs.n, policy.head, self.envs.observation_space
+        self.acted = 0  # steps for which there are parameters
         self.obs = np.empty((steps + 1, n, *space.shape), np.float32)
-        self.obs[0] = obs.numpy()
+        self.obs[0] = control.obs.numpy()
         self.params = np.empty((steps, n, machine.params), np.float32)
         self.action = np.empty((steps, n, *head.action_shape), np.float32 if head.action_dtype is None else np.int64)
         self.reward = np.empty((steps, n))
@@ -55,9 +53,6 @@ class Rollout:
             low, high, shape = self.box
             return np.minimum(np.maximum(action, low), high).reshape(len(action), *shape)
         return head.to_env(torch.from_numpy(action)).numpy()
-
-    generator: torch.Generator | None = None
-    acted = 0  # steps for which there are parameters
 
     def keep(self, t: int, rows: slice, x: StepArrays) -> None:
         """What a step gave."""
@@ -113,14 +108,13 @@ def roll(
 
     before: how many steps the rollout had taken already.
     """
-    here = Rollout(machine, control.envs, policy, control.obs, noise, steps)
-    here.generator = control.generator
+    here = Rollout(machine, control, policy, noise, steps)
     prepare(machine)
     try:
         if control.rows == "segments":
             taken = here.segments()
         else:
-            taken = here.episodes(np.ones(here.n, bool) if going is None else going.numpy())
+            taken = here.episodes(np.ones(control.envs.n, bool) if going is None else going.numpy())
     except EnvironmentFailed as failed:
         n = failed.number
         obs, said = (torch.from_numpy(x[: here.acted, n]) for x in (here.obs, here.params))
