@@ -56,7 +56,7 @@ class Batch:
         return self.map(lambda x: x.index_select(0, rows))
 
     def __len__(self) -> int:
-        return len(self.reward)
+        return self.reward.shape[0]
 
     def ours(self, x: Tensor) -> Tensor:
         """x [..., T, *] at our actions alone, [N, *]: padding never enters a network."""
@@ -153,11 +153,11 @@ class Rows:
 
     def order(self, minibatches: int) -> tuple[Tensor, list[int]]:
         """(every row's number once, shuffled; the sizes of `minibatches` equal parts, to one row). One part is not shuffled."""
-        if minibatches == 1 or len(self) < 2:
-            return torch.arange(len(self)), [len(self)]
-        count = min(minibatches, len(self))
-        sizes = [len(self) // count + (k < len(self) % count) for k in range(count)]
-        return torch.randperm(len(self), generator=self.generator), sizes
+        rows = len(self)
+        if minibatches == 1 or rows < 2:
+            return torch.arange(rows), [rows]
+        size, longer = divmod(rows, count := min(minibatches, rows))
+        return torch.randperm(rows, generator=self.generator), [size + (k < longer) for k in range(count)]
 
     def shuffled(self, minibatches: int) -> Iterator[Batch]:
         """The batch in that order and those parts."""

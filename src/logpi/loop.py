@@ -79,9 +79,9 @@ def loop(parts: Parts) -> Iterator[Record]:
     state = parts.state
     while state["steps"] < state["horizon"]:
         began = perf_counter()
-        batch = parts.collect(parts.policy, parts.critic)
-        state["steps"] += int(batch.mask.sum())
         with using(parts.fused.twins if parts.fused else None):
+            batch = parts.collect(parts.policy, parts.critic)
+            state["steps"] += int(batch.mask.sum())
             batch, info = update(parts, batch)
         parts.collect.settle(parts.policy)
         state["iteration"] += 1
@@ -182,7 +182,8 @@ def compared(parts: Parts, rows: Rows, low: float, high: float) -> dict[str, Any
 
 def check_first_ratio(error: float, batch: Batch) -> None:
     """pi / pi_old is 1 before the first step, to rounding, or sampler and trainer mean different policies."""
-    if not error <= ROUNDING[batch.log_pi.dtype] * max(1.0, float(batch.log_pi[batch.mask].abs().amax())):
+    rounding = ROUNDING[batch.log_pi.dtype]
+    if not (error <= rounding or error <= rounding * float(batch.log_pi[batch.mask].abs().amax())):
         reason = "sampler and trainer disagree about log pi; has the network a random or a batch-dependent layer?"
         raise LogpiError(f"The first ratio pi / pi_old is off 1 by {error:.1e}: {reason}")
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from logpi.fast.switch import twinned
 
 
-@twinned
+@twinned(torch.float32, torch.float64)
 def backward(x: Tensor, decay: Tensor) -> Tensor:
     """y_t = x_t + decay_t y_{t+1}: the one recursion of this file."""
     x = x.to(decay.dtype)
@@ -96,7 +96,7 @@ def n_step(
     return out
 
 
-@twinned
+@twinned(torch.float32)
 def gae(
     reward: Tensor, value: Tensor, value_next: Tensor, terminated: Tensor, truncated: Tensor, gamma: float, lam: float
 ) -> Tensor:
@@ -206,7 +206,7 @@ def scale(psi: Tensor, mask: Tensor, eps: float = 1e-8) -> Tensor:
     return torch.where(mask, psi / (mean(centre(psi, mask).square(), mask).sqrt() + eps), 0.0)
 
 
-@twinned
+@twinned(torch.float32)
 def standardise(psi: Tensor, mask: Tensor, eps: float = 1e-8) -> Tensor:
     """(Psi - mean) / (std + eps) over the actions that were ours: `scale` after `centre`."""
     return scale(centre(psi, mask), mask, eps)

@@ -58,7 +58,7 @@ def watched(parts: "Parts", batch: Batch, rows: Rows) -> Iterator[None]:
 
 
 @torch.no_grad()
-@twinned
+@twinned(torch.float32)
 def finite(tensors: list[Tensor]) -> bool:
     """Are all of them? One read, of the largest number of each."""
     return bool(torch.stack(torch._foreach_norm(tensors, torch.inf)).isfinite().all())

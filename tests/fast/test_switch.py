@@ -106,7 +106,6 @@ def test_one_bad_number_anywhere_is_found(bad: float) -> None:
 
 NOT_FOR_KERNELS = {
     "a graph": (lambda: numbers(3, 4).requires_grad_(), torch.float32),
-    "double": (lambda: numbers(3, 4).double(), torch.float64),
     "half": (lambda: numbers(3, 4).half(), torch.float16),
 }
 
@@ -124,6 +123,17 @@ def test_what_kernels_cannot_take_is_the_plain_functions(kind: str) -> None:
             found[1].sum().backward()
             assert x.grad is not None and bool(x.grad.any())
     assert used == []
+
+
+def test_the_recursion_alone_is_taken_in_double_precision() -> None:
+    used: list[str] = []
+    x, decay, never = numbers(3, 40).double(), numbers(3, 1, seed=1).double(), torch.zeros(3, 40, dtype=torch.bool)
+    plain = psi.backward(x, decay.expand(3, 40)), psi.gae(x, x, x, never, never, 0.9, 0.9)
+    with using(noting(used)):
+        fast = psi.backward(x, decay.expand(3, 40)), psi.gae(x, x, x, never, never, 0.9, 0.9)
+        psi.standardise(x, ~never)
+    assert used == ["backward", "backward"]
+    assert all(f.dtype == p.dtype and torch.allclose(f, p, rtol=1e-13) for f, p in zip(fast, plain, strict=True))
 
 
 def test_another_device_is_the_plain_functions() -> None:

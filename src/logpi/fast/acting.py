@@ -29,7 +29,7 @@ def place(x: np.ndarray) -> int:
 
 def prepare(machine: Machine) -> None:
     tensors = machine.tensors()
-    rolling.prepare(*map(address, (machine.plan, machine.x, tensors, machine.places)), len(machine.places))
+    rolling.prepare(*machine.here, address(tensors), *machine.spread)
 
 
 def cartpole(
@@ -44,13 +44,14 @@ def cartpole(
         "final": torch.empty(n, steps, 4),
         "params": torch.empty(n, steps, 2),
         "action": torch.empty(n, steps, dtype=torch.long),
+        "log_pi": torch.empty(n, steps),
         "terminated": torch.empty(n, steps, dtype=torch.bool),
         "truncated": torch.empty(n, steps, dtype=torch.bool),
     }
     state, age, normal = envs.s.clone(memory_format=torch.contiguous_format), envs.age.clone(), normal_of(policy)
-    prepare(machine)
+    tensors = machine.tensors()
     rolling.cartpole(
-        address(machine.plan), address(machine.x), place(normal),
+        *machine.here, address(tensors), *machine.spread, place(normal),
         *(x.data_ptr() for x in (noise, state, age, fresh)), n, steps, *(x.data_ptr() for x in out.values()),
     )  # fmt: skip
     envs.s, envs.age = state, age
@@ -84,13 +85,9 @@ def collect(control: Any, machine: Machine, critic: Machine | None, policy: Poli
     if policy.return_normaliser is not None:
         control.unseen_returns = control._discounted_returns(reward, ended, x["mask"])
         reward = policy.return_normaliser(reward)
-    log_pi, version = torch.empty(n, steps), torch.full((n, steps), control.version)
-    passes.drawn(x["params"].data_ptr(), x["action"].data_ptr(), log_pi.data_ptr(), n * steps, machine.params)
-    ends = x["terminated"], x["truncated"]
-    batch = Batch(obs, x["action"], log_pi, x["params"], reward, *ends, x["mask"], version, start)
-    if critic is None:
-        return batch
-    value, after = survey.value(critic, obs), torch.empty(n, steps)
-    places = (x.data_ptr() for x in (final, ended, value, after))
-    passes.following(address(critic.plan), address(critic.x), *places, n, steps)
-    return batch.with_(value=value, value_next=after)
+    value, following = (None, None) if critic is None else survey.values(critic, obs, final, ended)
+    flags = x["terminated"], x["truncated"], x["mask"]
+    version = torch.full((n, steps), control.version)
+    return Batch(
+        obs, x["action"], x["log_pi"], x["params"], reward, *flags, version, start, value=value, value_next=following
+    )

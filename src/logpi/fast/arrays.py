@@ -200,7 +200,7 @@ def report(machine: Machine, data: np.ndarray, low: float, high: float) -> dict[
 @QUIET
 def backward(x: Tensor, decay: Tensor) -> Tensor:
     """`psi.backward`, in log2 T passes: after each, y_t holds twice as many steps, and decay_t leads behind them."""
-    y, d, k = x.numpy().astype(np.float32), decay.expand_as(x).numpy().copy(), 1
+    y, d, k = x.to(decay.dtype, copy=True).numpy(), decay.expand_as(x).numpy().copy(), 1
     while k < y.shape[-1]:
         y[..., :-k] += d[..., :-k] * y[..., k:]
         d[..., :-k] *= d[..., k:].copy()

@@ -59,11 +59,11 @@ class Ascent:
     def call(self, index: np.ndarray, weight: np.ndarray, bounds: np.ndarray, lr: float) -> tuple[int, np.ndarray]:
         """(steps taken, what the kernel found) over these minibatches; see `update.ascend`."""
         m, group, found = self.machine, self.group, np.zeros(5)
-        tensors = m.tensors(*([s[name] for s in self.state] for name in ("exp_avg", "exp_avg_sq")))
-        arrays = (m.plan, m.x, self.loaded.ints, self.loaded.registers, tensors, m.places)
+        tensors = m.tensors(*([s[name] for s in self.state] for name in ("exp_avg", "exp_avg_sq", "step")))
         warm.wait()
         taken = update.ascend(
-            *map(address, arrays), len(m.places), *map(address, (self.data, index, weight, bounds)), len(bounds) - 1,
+            *m.here, *self.loaded.here, address(tensors), *m.spread,
+            *map(address, (self.data, index, weight, bounds)), len(bounds) - 1,
             float(self.state[0]["step"]), lr, *group["betas"], group["eps"], self.longest, address(found),
         )  # fmt: skip
         return taken, found
@@ -72,7 +72,6 @@ class Ascent:
         """So many epochs; `epoch` is the first one's number."""
         index, weight, bounds = self.minibatches(epochs, count)
         taken, found = self.call(index, weight, bounds, float(self.group["lr"]))
-        torch._foreach_add_([s["step"] for s in self.state], taken)
         if self.surrogate.moves == "policy" and self.surrogate.first_ratio is None:
             self.surrogate.first_ratio = float(torch.tensor(found[4]).expm1())
         self.values, self.norms, self.steps = self.values + found[0], self.norms + found[1], self.steps + taken

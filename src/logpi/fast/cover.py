@@ -157,11 +157,14 @@ def adam_of(optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> tuple
         raise NotCovered("its optimiser moves other parameters")
     if any(not p.requires_grad or p._backward_hooks or p._post_accumulate_grad_hooks for p in parameters):
         raise NotCovered("its parameters are frozen or have hooks")
-    for p in parameters:
-        if not optimizer.state[p]:
+    states = [optimizer.state[p] for p in parameters]
+    for p, state in zip(parameters, states, strict=True):
+        if not state:
             zero = {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
-            optimizer.state[p] = {"step": torch.zeros((), dtype=torch.float32), **zero}
-    return group, [optimizer.state[p] for p in parameters]
+            state.update({"step": torch.zeros((), dtype=torch.float32), **zero})
+        if state["step"].dtype != torch.float32:
+            raise NotCovered("its optimiser counts steps in another type than float32")
+    return group, states
 
 
 def minibatches(

@@ -34,7 +34,11 @@ class Fused(Covering):
         self.region: tuple[Batch, Region | None] | None = None  # of the newest batch
         self.columns: tuple[Batch, Columns] | None = None  # of the newest batch
         self.modules = [*policy.modules(), *(critic.modules() if critic is not None else ())]
-        self.touched = attributes(self.modules)
+        self.watched = [
+            x for m in self.modules for x in (vars(m), m._forward_hooks, m._forward_pre_hooks, m._backward_hooks)
+        ]
+        self.parameters = [p for m in self.modules for p in m._parameters.values() if p is not None]
+        self.touched = self.attributes()
         self.main = self.cover(lambda: untouched(self.modules) and Machine(policy, critic if joint else None))
         self.fit = (
             None if critic is None or joint else self.cover(lambda: apart(policy) and Machine(None, critic, self.main))
@@ -46,13 +50,17 @@ class Fused(Covering):
 
     def _untouched(self) -> bool:
         """False where somebody has put a function of theirs, or a hook, on one of the modules: it would not be called."""
-        if self.touched == (now := attributes(self.modules)):
+        if self.touched == (now := self.attributes()):
             return True
         if self.cover(lambda: untouched(self.modules)):
             self.touched = now
             return True
         self.main = self.fit = self.critic = None
         return False
+
+    def attributes(self) -> int:
+        """How many attributes and hooks modules and parameters have: more, once something was put on one."""
+        return sum(map(len, self.watched)) + sum(p._backward_hooks is not None for p in self.parameters)
 
     def collect(self, control: Any, policy: Policy, critic: nn.Module | None) -> Batch | None:
         """A whole batch of segments; None where it is not covered."""
@@ -73,7 +81,9 @@ class Fused(Covering):
             return None
         if native(control.envs):
             assert noise is not None
-            return acting.cartpole(self.main, control.envs, policy, noise, control.rows != "segments", going)
+            obs, told = acting.cartpole(self.main, control.envs, policy, noise, control.rows != "segments", going)
+            del told["log_pi"]  # asked of the head, as everywhere
+            return obs, told
         if not isinstance(control.envs, InArrays):
             return None
         return stepping.roll(self.main, control, policy, noise, steps, going, before)
@@ -146,11 +156,3 @@ class Fused(Covering):
         if not self._untouched() or self.main is None or rows.batch.q is not None:
             return None
         return survey.report(self.main, self._columns(rows.batch, ()), low, high)
-
-
-def attributes(modules: list[nn.Module]) -> int:
-    """How many attributes and hooks they and their parameters have: more, once something was put on one."""
-    hooks = sum(len(p._backward_hooks or ()) for m in modules for p in m._parameters.values() if p is not None)
-    return hooks + sum(
-        len(m.__dict__) + len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in modules
-    )

@@ -71,6 +71,8 @@ class Machine:
         self.grad = self.x[grad : grad + size]
         self.parameters = [p for p, _ in self.pieces]
         self.places = np.array([[begin, p.numel()] for p, begin in self.pieces])
+        self.here = address(self.plan), address(self.x)
+        self.spread = address(self.places), len(self.places)
 
     def lay(self, stack: Any, places: network.Places, theta: int, grad: int) -> np.ndarray:
         """The table of one network; layers side by side share their rows."""
@@ -184,3 +186,4 @@ class Loaded:
         self.ints = np.concatenate([[len(fields), count, first, kl], tape.ravel()])
         self.registers = np.zeros((2 * (first + count), BLOCK), np.float32)
         self.registers[constants:first] = program.constants[:, None]
+        self.here = address(self.ints), address(self.registers)

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from logpi.fast.compiled import entry, inner
+from logpi.fast.compiled import entry, inlined, inner
 from logpi.fast.heads import BLOCK, ENTROPY, KL_OLD, LOG_PI
 from logpi.fast.network import forward
-from logpi.fast.special import exp
 from logpi.fast.tile import at, copy, doubles, floats, ints, octets
 from logpi.fast.update import (
     ANSWERS,
@@ -43,9 +42,10 @@ def judge(plan: Any, x: Any, n: int) -> None:
 
 @entry
 def value(
-    plan_at: int, x_at: int, tensors_at: int, places_at: int, count: int, obs_at: int, rows: int, value_at: int
-) -> None:
-    """obs [rows, D] -> V [rows]."""
+    plan_at: int, x_at: int, tensors_at: int, places_at: int, count: int, obs_at: int, rows: int, value_at: int,
+    final_at: int, ended_at: int, next_at: int, steps: int,
+) -> None:  # fmt: skip
+    """obs [rows, D] -> V [rows]; and V(s_{t+1}) at `next` of a rollout of `steps` steps, where that is not null."""
     plan, x, obs, found = ints(plan_at), floats(x_at), floats(obs_at), floats(value_at)
     fetch(ints(tensors_at), ints(places_at), count, at(x, plan[THETA]))
     refresh(plan, x)
@@ -57,43 +57,28 @@ def value(
         judge(plan, x, n)
         for r in range(n):
             found[begin + r] = x[plan[VALUE_H] + r * plan[VALUE_LD]]
+    if next_at:
+        following(plan, x, floats(final_at), octets(ended_at), found, floats(next_at), rows, steps)
 
 
-@entry
-def following(
-    plan_at: int, x_at: int, final_at: int, ended_at: int, value_at: int, next_at: int, rows: int, steps: int
-) -> None:
-    """After `value`: V(s_{t+1}) [rows, steps]: the next step's value, or that of the observation before a reset."""
-    plan, x, final, ended = ints(plan_at), floats(x_at), floats(final_at), octets(ended_at)
-    known, found, size = floats(value_at), floats(next_at), plan[N_OBS]
+@inlined
+def following(plan: Any, x: Any, final: Any, ended: Any, known: Any, found: Any, rows: int, steps: int) -> None:
+    """The next step's value, or that of the observation before a reset."""
+    size = plan[N_OBS]
     waiting = np.empty(BLOCK, np.int64)
     n = 0
-    for i in range(rows * steps):
+    for i in range(rows):
         if ended[i] or (i + 1) % steps == 0:
             copy(at(x, plan[X] + n * plan[LD_X]), at(final, i * size), size)
             waiting[n] = i
             n += 1
         else:
             found[i] = known[i + 1]
-        if n == BLOCK or (n and i == rows * steps - 1):
+        if n == BLOCK or (n and i == rows - 1):
             judge(plan, x, n)
             for r in range(n):
                 found[waiting[r]] = x[plan[VALUE_H] + r * plan[VALUE_LD]]
             n = 0
-
-
-@entry
-def drawn(params_at: int, action_at: int, log_pi_at: int, rows: int, size: int) -> None:
-    """log pi of actions drawn from logits [rows, size]."""
-    params, action, log_pi = floats(params_at), ints(action_at), floats(log_pi_at)
-    for r in range(rows):
-        row = at(params, r * size)
-        top, total = row[0], f32(0)
-        for j in range(1, size):
-            top = row[j] if row[j] > top else top
-        for j in range(size):
-            total += exp(row[j] - top)
-        log_pi[r] = row[action[r]] - top - f32(math.log(total))
 
 
 @entry
@@ -154,15 +139,22 @@ def pack(places_at: int, count: int, data_at: int, rows: int, width: int) -> Non
                 data[r * width + column + j] = f32(whole[r * size + j]) if p[1] else here[r * size + j]
 
 
-@entry
-def backward(x_at: int, decay_at: int, y_at: int, rows: int, steps: int) -> None:
-    """y_t = x_t + decay_t y_{t+1} of every row."""
-    x, decay, y = floats(x_at), floats(decay_at), floats(y_at)
+@inner()
+def recur(x: Any, decay: Any, y: Any, rows: int, steps: int) -> None:
     for r in range(rows):
-        last = f32(0)
+        last = x[0] * 0
         for t in range(r * steps + steps - 1, r * steps - 1, -1):
             last = x[t] + decay[t] * last
             y[t] = last
+
+
+@entry
+def backward(x_at: int, decay_at: int, y_at: int, rows: int, steps: int, wide: bool) -> None:
+    """y_t = x_t + decay_t y_{t+1} of every row; `wide` numbers are float64."""
+    if wide:
+        recur(doubles(x_at), doubles(decay_at), doubles(y_at), rows, steps)
+    else:
+        recur(floats(x_at), floats(decay_at), floats(y_at), rows, steps)
 
 
 @entry
@@ -198,14 +190,19 @@ def standardise(psi_at: int, mask_at: int, found_at: int, count: int, eps: float
         found[i] = (psi[i] - mean) / scale if mask[i] else f32(0)
 
 
+@inner("reassoc")
+def vanishing(x: Any, count: int) -> Any:
+    """0; NaN, where one of the numbers is not finite."""
+    total = f32(0)
+    for k in range(count):
+        total += x[k] * f32(0)
+    return total
+
+
 @entry
 def finite(places_at: int, count: int) -> bool:
-    """Are the numbers at places [count, 2], address and number, all finite? inf and NaN times 0 are NaN."""
-    places = ints(places_at)
+    """Are the numbers at places [count, 2], address and number, all finite?"""
+    places, total = ints(places_at), f32(0)
     for i in range(count):
-        x, total = floats(places[2 * i]), f32(0)
-        for k in range(places[2 * i + 1]):
-            total += x[k] * f32(0)
-        if total != f32(0):
-            return False
-    return True
+        total += vanishing(floats(places[2 * i]), places[2 * i + 1])
+    return total == f32(0)

@@ -35,30 +35,19 @@ class Region:
     def arrays(self) -> tuple[int, ...]:
         """The addresses that every kernel begins with, and how many tensors there are."""
         m, self.tensors = self.machine, self.machine.tensors()
-        registers = self.loaded.registers
-        return (*map(address, (m.plan, m.x, self.loaded.ints, registers, self.tensors, m.places)), len(m.places))
+        return (*m.here, *self.loaded.here, address(self.tensors), *m.spread)
 
     def gradient(self) -> tuple[Tensor, Tensor]:
         """(the surrogate, its gradient)."""
         m, n = self.machine, len(self.data)
         index, bounds, found = np.arange(n), np.array([0, n]), np.zeros(5)
         tensors = m.tensors(m.parameters, m.parameters)  # nothing is moved
-        arrays = (m.plan, m.x, self.loaded.ints, self.loaded.registers, tensors, m.places)
         more = (self.data, index, self.weight, bounds)
         warm.wait()
         update.ascend(
-            *map(address, arrays),
-            len(m.places),
-            *map(address, more),
-            1,
-            0.0,
-            -1.0,
-            0.9,
-            0.999,
-            1e-8,
-            np.inf,
-            address(found),
-        )
+            *m.here, *self.loaded.here, address(tensors), *m.spread, *map(address, more), 1,
+            0.0, -1.0, 0.9, 0.999, 1e-8, np.inf, address(found),
+        )  # fmt: skip
         if self.surrogate.first_ratio is None:
             self.surrogate.first_ratio = float(torch.tensor(found[4]).expm1())
         return torch.tensor(found[2], dtype=torch.float32), self.flat()

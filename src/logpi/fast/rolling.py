@@ -77,6 +77,17 @@ def chosen(params: Any, race: Any, size: int) -> int:
     return best
 
 
+@inner()
+def log_prob(params: Any, size: int, action: int) -> Any:
+    """log pi(action) of logits."""
+    top, total = params[0], f32(0)
+    for j in range(1, size):
+        top = params[j] if params[j] > top else top
+    for j in range(size):
+        total += exp(params[j] - top)
+    return params[action] - top - f32(math.log(total))
+
+
 @entry
 def prepare(plan_at: int, x_at: int, tensors_at: int, places_at: int, count: int) -> None:
     """Take the parameters over, before the steps of a rollout."""
@@ -125,11 +136,12 @@ def push(s: Any, n: int, i: int, right: bool) -> bool:
 
 @entry
 def cartpole(
-    plan_at: int, x_at: int, normal_at: int, noise_at: int, state_at: int, age_at: int, fresh_at: int, n: int, steps: int,
-    obs_at: int, final_at: int, params_at: int, action_at: int, terminated_at: int, truncated_at: int,
+    plan_at: int, x_at: int, tensors_at: int, places_at: int, count: int,
+    normal_at: int, noise_at: int, state_at: int, age_at: int, fresh_at: int, n: int, steps: int,
+    obs_at: int, final_at: int, params_at: int, action_at: int, log_pi_at: int, terminated_at: int, truncated_at: int,
 ) -> None:  # fmt: skip
-    """`steps` steps of n environments, after `prepare`. state [4, n], age int64 [n], noise [steps, n, 2], fresh starts
-    [steps, 4, n]; out of it come rows [n, steps, *].
+    """`steps` steps of n environments. state [4, n], age int64 [n], noise [steps, n, 2], fresh starts [steps, 4, n]; out of
+    it come rows [n, steps, *].
     """
     plan, x, s, age, params = ints(plan_at), floats(x_at), floats(state_at), ints(age_at), floats(params_at)
     noise, fresh, obs, final, action = (
@@ -139,7 +151,9 @@ def cartpole(
         floats(final_at),
         ints(action_at),
     )
-    terminated, truncated = octets(terminated_at), octets(truncated_at)
+    log_pi, terminated, truncated = floats(log_pi_at), octets(terminated_at), octets(truncated_at)
+    fetch(ints(tensors_at), ints(places_at), count, at(x, plan[THETA]))
+    refresh(plan, x)
     for t in range(steps):
         for begin in range(0, n, BLOCK):
             m = min(BLOCK, n - begin)
@@ -152,6 +166,7 @@ def cartpole(
         for i in range(n):
             here = i * steps + t
             action[here] = chosen(at(params, 2 * here), at(noise, (t * n + i) * 2), 2)
+            log_pi[here] = log_prob(at(params, 2 * here), 2, action[here])
             fell = push(s, n, i, action[here] == 1)
             age[i] += 1
             terminated[here], truncated[here] = fell, age[i] >= STEP_LIMIT

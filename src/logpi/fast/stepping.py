@@ -45,7 +45,7 @@ class Rollout:
         m, obs, params, action = self.machine, self.obs[t, rows], self.params[t, rows], self.action[t, rows]
         drawn = place(self.drawn[t, rows]) if self.drawn.size else 0
         where = (address(obs), place(self.normal), drawn, len(obs), address(params), address(action))
-        rolling.act(address(m.plan), address(m.x), *where)
+        rolling.act(*m.here, *where)
         head: Any = self.policy.head
         if not drawn:
             action[...] = head.sample(torch.from_numpy(params), self.generator).numpy()

@@ -15,11 +15,18 @@ def value(machine: Machine, obs: Tensor) -> Tensor:
     """V of normalised observations [..., D]."""
     obs = obs.contiguous()
     found, tensors = torch.empty(obs.shape[:-1]), machine.tensors()
-    passes.value(
-        *map(address, (machine.plan, machine.x, tensors, machine.places)), len(machine.places),
-        obs.data_ptr(), found.numel(), found.data_ptr(),
-    )  # fmt: skip
+    own = *machine.here, address(tensors), *machine.spread
+    passes.value(*own, obs.data_ptr(), found.numel(), found.data_ptr(), 0, 0, 0, 0)
     return found
+
+
+def values(machine: Machine, obs: Tensor, final: Tensor, ended: Tensor) -> tuple[Tensor, Tensor]:
+    """(V, V of what followed before any reset) of normalised observations [n, T, D] of a rollout."""
+    found, following, tensors = torch.empty(ended.shape), torch.empty(ended.shape), machine.tensors()
+    own = *machine.here, address(tensors), *machine.spread
+    rest = (x.data_ptr() for x in (final, ended, following))
+    passes.value(*own, obs.data_ptr(), found.numel(), found.data_ptr(), *rest, ended.shape[-1])
+    return found, following
 
 
 def report(machine: Machine, columns: Columns, low: float, high: float) -> dict[str, float]:
@@ -30,7 +37,7 @@ def report(machine: Machine, columns: Columns, low: float, high: float) -> dict[
     at = np.array([columns.fields.index(x) if x in columns.fields else -1 for x in ("value", "target")])
     registers = np.zeros((update.ANSWERS + 1 + len(columns.fields), BLOCK), np.float32)
     passes.report(
-        *map(address, (plan, machine.x, registers, tensors, machine.places)), len(machine.places),
+        address(plan), machine.here[1], address(registers), address(tensors), *machine.spread,
         address(columns.data), address(COUNTING), len(columns.data), len(columns.fields), address(at), low, high,
         address(found),
     )  # fmt: skip
@@ -44,9 +51,10 @@ def report(machine: Machine, columns: Columns, low: float, high: float) -> dict[
 
 def backward(x: Tensor, decay: Tensor) -> Tensor:
     """`psi.backward`."""
-    x, decay = x.contiguous(), decay.expand_as(x).contiguous()
+    x, decay = x.to(decay.dtype).contiguous(), decay.expand_as(x).contiguous()
     y = torch.empty_like(x)
-    passes.backward(x.data_ptr(), decay.data_ptr(), y.data_ptr(), x[..., 0].numel(), x.shape[-1])
+    wide = x.dtype == torch.float64
+    passes.backward(x.data_ptr(), decay.data_ptr(), y.data_ptr(), x[..., 0].numel(), x.shape[-1], wide)
     return y
 
 
@@ -71,7 +79,7 @@ def standardise(psi: Tensor, mask: Tensor, eps: float = 1e-8) -> Tensor:
 def finite(tensors: list[Tensor]) -> bool:
     """`trace.finite`: are all of them?"""
     kept = [x.contiguous() for x in tensors]
-    places = np.array([[x.data_ptr(), x.numel()] for x in kept])
+    places = np.array([number for x in kept for number in (x.data_ptr(), x.numel())])
     return bool(passes.finite(address(places), len(kept)))
 
 

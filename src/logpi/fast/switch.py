@@ -11,7 +11,6 @@ import torch
 F = TypeVar("F", bound=Callable[..., Any])
 Twins = dict[str, Callable[..., Any]]
 _twins: ContextVar[Twins | None] = ContextVar("twins", default=None)
-TAKEN = (torch.float32, torch.bool)  # what kernels read
 
 
 @contextlib.contextmanager
@@ -24,20 +23,24 @@ def using(twins: Twins | None) -> Iterator[None]:
         _twins.reset(token)
 
 
-def twinned(plain: F) -> F:
+def twinned(*types: torch.dtype) -> Callable[[F], F]:
     """A function of tensors that has a twin of its name: used where the switch is on and the tensors are for kernels.
 
-    That is float32 or bool, on the CPU, without a graph.
+    That is of these `types` or bool, on the CPU, without a graph.
     """
+    read = (*types, torch.bool)
 
-    @functools.wraps(plain)
-    def either(*args: Any, **kwargs: Any) -> Any:
-        twins = _twins.get()
-        if twins is None or kwargs or not all(map(taken, args)):
-            return plain(*args, **kwargs)
-        return twins[plain.__name__](*args)
+    def decorate(plain: F) -> F:
+        @functools.wraps(plain)
+        def either(*args: Any, **kwargs: Any) -> Any:
+            twins = _twins.get()
+            if twins is None or kwargs or not taken([*args], read):
+                return plain(*args, **kwargs)
+            return twins[plain.__name__](*args)
 
-    return cast(F, either)
+        return cast(F, either)
+
+    return decorate
 
 
 def fusable(plain: F) -> F:
@@ -52,7 +55,9 @@ def fusable(plain: F) -> F:
     return cast(F, either)
 
 
-def taken(x: Any) -> bool:
-    if isinstance(x, torch.Tensor):
-        return x.is_cpu and x.dtype in TAKEN and x.dim() > 0 and not (x.requires_grad and torch.is_grad_enabled())
-    return all(map(taken, x)) if isinstance(x, list) else True
+def taken(x: Any, types: tuple[torch.dtype, ...]) -> bool:
+    if isinstance(x, list):
+        return all(taken(one, types) for one in x)
+    if not isinstance(x, torch.Tensor):
+        return True
+    return x.dtype in types and x.is_cpu and x.dim() > 0 and not (x.requires_grad and torch.is_grad_enabled())

@@ -173,6 +173,8 @@ def ascend(
 ) -> int:  # fmt: skip
     """Adam's ascent over minibatches row[bounds[k]:bounds[k + 1]]; how many steps were taken. All *_at are addresses.
 
+    tensors: where the parameters, Adam's two moments of each and its count of steps lie; none is written before a step.
+
     found: sums over the steps of surrogate and gradient norm, then those of the last, and the largest |log rho| of the first
     minibatch. It ends before a step on what is not finite; with lr < 0 before the first, with its gradient at GRAD.
     """
@@ -197,7 +199,11 @@ def ascend(
         found[1] += norm
         taken += 1
         adam(theta, grad, m, v, plan[SIZE], step + taken, (lr, beta1, beta2, eps), min(1.0, longest / (norm + 1e-6)))
+    if taken == 0:
+        return 0
     give(tensors, places, count, theta)
     give(at(tensors, count), places, count, m)
     give(at(tensors, 2 * count), places, count, v)
+    for i in range(count):
+        floats(tensors[3 * count + i])[0] += np.float32(taken)
     return taken
