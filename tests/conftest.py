@@ -1,6 +1,7 @@
 """One thread: the tests run two at a time. Warnings are errors, but for one that torch gives of itself.
 
 Every sentence that refuses something is said in a test: a whole run fails where a LogpiError in src was never made.
+--plain takes the fast twins away from this process: what the tests ask of the library holds of the plain path, too.
 """
 
 import ast
@@ -18,9 +19,22 @@ SRC = Path(__file__).parent.parent / "src" / "logpi"
 said: set[tuple[str, int]] = set()  # (file, line) where an error was made
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--plain", action="store_true", help="without the fast twins, and without their own tests")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    twins = {"fast", "test_bench.py", "test_seeds_threads.py"}
+    return True if config.getoption("plain") and collection_path.name in twins else None
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """torch.func.jvp compiles its decompositions with torch.jit.script when it is first called."""
     config.addinivalue_line("filterwarnings", "ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+    if config.getoption("plain"):
+        from logpi.run import setup
+
+        setup.twins = lambda *_: None
     plain = LogpiError.__init__
 
     def noting(self: LogpiError, *args: Any, **more: Any) -> None:
@@ -43,6 +57,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         session.config.workeroutput["said"] = sorted(said)
         return
     chosen = session.config.option.keyword or session.config.args != session.config.getini("testpaths")
+    chosen = chosen or session.config.getoption("plain")
     if not chosen:
         silent = [f"{file.relative_to(SRC)}:{first}" for file, first, last in made() if not heard(file, first, last)]
         if silent:
