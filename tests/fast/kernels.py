@@ -7,12 +7,13 @@ import numpy as np
 from logpi.fast import network, special, tape, update
 from logpi.fast.compiled import entry
 from logpi.fast.machine import Loaded, address
-from logpi.fast.tile import at, floats, ints
+from logpi.fast.tile import address as of
+from logpi.fast.tile import at, call, floats, ints
 from logpi.fast.tile import product as tiles
 
 BLOCK, COUNT, FIRST, TAPE = tape.BLOCK, update.COUNT, update.FIRST, update.TAPE
 adams, tanhs, exps, logs = update.adam, network.tanh, special.exp, special.log
-digamma, trigamma, evaluate, differentiate = special.digamma, special.trigamma, tape.evaluate, tape.differentiate
+digamma, trigamma = special.digamma, special.trigamma
 
 
 @entry
@@ -33,11 +34,11 @@ def _gammas(x: Any, first: Any, second: Any) -> None:
 
 
 @entry
-def _follow(program: int, registers: int, weight: int, n: int) -> None:
+def _follow(evaluate: int, differentiate: int, program: int, registers: int, weight: int, n: int) -> None:
     p, r = ints(program), floats(registers)
-    count, first, lines = p[COUNT], p[FIRST], at(p, TAPE)
-    evaluate(lines, count, first, r, n)
-    differentiate(lines, count, first, r, at(r, (first + count) * BLOCK), floats(weight), n)
+    count, first, lines = p[COUNT], p[FIRST], of(at(p, TAPE))
+    call(evaluate, (lines, count, first, registers, n))
+    call(differentiate, (lines, count, first, registers, of(at(r, (first + count) * BLOCK)), weight, n))
 
 
 @entry
@@ -81,7 +82,8 @@ def follow(loaded: Loaded, given: np.ndarray, weight: np.ndarray) -> tuple[np.nd
     """(the objective of n rows, its weighted slopes by the answers [5, n]); given: rows of answers and data."""
     count, first, n = loaded.ints[update.COUNT], loaded.ints[update.FIRST], len(weight)
     loaded.registers[: len(given), :n] = given
-    _follow(address(loaded.ints), address(loaded.registers), address(weight), n)
+    given_to = address(loaded.ints), address(loaded.registers), address(weight)
+    _follow(tape.evaluate.address, tape.differentiate.address, *given_to, n)
     slopes = loaded.registers[first + count :]
     return loaded.registers[first + count - 1, :n].copy(), slopes[: update.ANSWERS + 1, :n].copy()
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from logpi.batch import Rows
-from logpi.fast import update, warm
+from logpi.fast import update
 from logpi.fast.cover import adam_of, agree
 from logpi.fast.machine import Columns, Machine, address
 from logpi.fast.program import Program
@@ -26,6 +26,7 @@ class Ascent:
         optimizer: torch.optim.Optimizer,
         max_grad_norm: float | None,
     ) -> None:
+        machine.prepare()
         self.machine, self.surrogate, self.rows = machine, surrogate, rows
         self.data, self.loaded = columns.data, machine.loaded(program, columns.fields)
         self.key = (surrogate.moves, program.tape.tobytes())
@@ -60,7 +61,6 @@ class Ascent:
         """(steps taken, what the kernel found) over these minibatches; see `update.ascend`."""
         m, group, found = self.machine, self.group, np.zeros(5)
         tensors = m.tensors(*([s[name] for s in self.state] for name in ("exp_avg", "exp_avg_sq", "step")))
-        warm.wait()
         taken = update.ascend(
             *m.here, *self.loaded.here, address(tensors), *m.spread,
             *map(address, (self.data, index, weight, bounds)), len(bounds) - 1,

@@ -1,11 +1,13 @@
 """How kernels are compiled, and kept."""
 
+import functools
+import inspect
 import os
 from collections.abc import Callable
 from typing import Any
 
 import numba
-from numba import njit
+from numba import cfunc, njit, types
 
 from logpi.fast.warm import folder
 
@@ -26,14 +28,42 @@ def writable() -> bool:
 WRITABLE = writable()
 
 
-def entry(kernel: Callable[..., Any]) -> Any:
-    """A kernel that Python calls: kept in the cache, with all that it calls."""
+def kept(decorate: Callable[[], Any]) -> Any:
+    """What it makes, with our folder as its cache."""
     config: Any = numba.config
     before, config.CACHE_DIR = config.CACHE_DIR, str(FOLDER)
     try:
-        return njit(cache=WRITABLE, **OPTIONS)(kernel)
+        return decorate()
     finally:
         config.CACHE_DIR = before
+
+
+def entry(kernel: Callable[..., Any]) -> Any:
+    """A kernel that Python calls: kept in the cache, with all that it calls but for parts."""
+    return kept(lambda: njit(cache=WRITABLE, **OPTIONS)(kernel))
+
+
+def compile_whole(kernel: Any) -> None:
+    """An entry, for the arguments that it is annotated with."""
+    kinds = {int: types.int64, float: types.float64, bool: types.boolean}
+    kernel.compile(tuple(kinds[x.annotation] for x in inspect.signature(kernel.py_func).parameters.values()))
+
+
+class Part:
+    """A kernel that others call by its `address`, with whole numbers alone: compiled once for all of them, when it is needed."""
+
+    def __init__(self, kernel: Callable[..., Any]) -> None:
+        self.kernel = kernel
+
+    @functools.cached_property
+    def compiled(self) -> Any:
+        signature = types.void(*[types.int64] * len(inspect.signature(self.kernel).parameters))
+        options = {name: OPTIONS[name] for name in ("error_model", "fastmath")}
+        return kept(lambda: cfunc(signature, cache=WRITABLE, **options)(self.kernel))
+
+    @property
+    def address(self) -> int:
+        return int(self.compiled.address)
 
 
 def inner(*freedoms: str) -> Callable[[Callable[..., Any]], Any]:

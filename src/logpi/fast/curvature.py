@@ -6,9 +6,8 @@ import numpy as np
 
 from logpi.fast.compiled import entry, inner
 from logpi.fast.heads import BETA, BLOCK, CATEGORICAL, KL_NEW, KL_OLD, softplus
-from logpi.fast.network import COLUMNS, LD_OUT, D, H, T, backward, forward, gather, tangent, turn
+from logpi.fast.network import COLUMNS, LD_OUT, D, H, T, gather, tangent, turn
 from logpi.fast.special import exp, trigamma
-from logpi.fast.tape import evaluate
 from logpi.fast.tile import at, doubles, floats, ints
 from logpi.fast.update import (
     COUNT,
@@ -23,11 +22,13 @@ from logpi.fast.update import (
     POLICY,
     POLICY_DEPTH,
     SIZE,
-    TAPE,
     THETA,
     X,
+    backward,
     bring,
+    evaluate,
     fetch,
+    forward,
     look,
     refresh,
     width_of,
@@ -83,7 +84,7 @@ def fisher(
     for begin in range(0, rows, BLOCK):
         n = min(BLOCK, rows - begin)
         bring(plan, x, registers, fields, at(data, begin * width), row, n)
-        forward(policy, depth, x, plan[X], n)
+        forward(plan, policy, depth, x, n)
         tangent(policy, depth, x, plan[X], n, v, theta)
         for r in range(n):
             out, along, d = at(x, t[H] + r * ld), at(x, t[T] + r * ld), at(x, t[D] + r * ld)
@@ -96,7 +97,7 @@ def fisher(
                     d[j] = along[j] * exp(-TWO * x[plan[KNOW] + j])
             for j in range(size):
                 d[j] *= share
-        backward(policy, depth, x, plan[X], n, begin > 0)
+        backward(plan, policy, depth, x, n, begin > 0)
     gather(policy, depth, x)
     for j in range(plan[N_LOG_STD]):
         grad[plan[LOG_STD] - theta + j] = TWO * v[plan[LOG_STD] - theta + j]
@@ -118,7 +119,7 @@ def gauge(
         n = min(BLOCK, rows - begin)
         bring(plan, x, registers, program[FIELDS], at(data, begin * width), row, n)
         look(plan, x, registers, True, n)
-        evaluate(at(program, TAPE), operations, first, registers, n)
+        evaluate(plan, program, registers, n)
         for r in range(n):
             found[0] += weight[begin + r] * result[r]
             found[1] += registers[KL_OLD + r]

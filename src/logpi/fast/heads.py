@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from logpi.fast.compiled import inlined, inner
+from logpi.fast.compiled import Part, inner
 from logpi.fast.special import digamma, exp, log, trigamma
-from logpi.fast.tile import at
+from logpi.fast.tile import at, floats
 
 BLOCK = 128  # rows that go through a network at once: what they leave behind stays in the cache
 LOG_PI, ENTROPY, KL_OLD, KL_NEW = (BLOCK * i for i in range(4))
@@ -21,33 +21,6 @@ CATEGORICAL, GAUSSIAN, SQUASHED, BETA = range(4)
 f32 = np.float32
 HALF_LOG_2PI, HALF, ONE, TWO, ZERO = f32(0.5 * math.log(2 * math.pi)), f32(0.5), f32(1), f32(2), f32(0)
 LOWEST = f32(np.finfo(np.float32).min)
-
-
-@inlined
-def answer(
-    head: int, out: Any, ld: int, know: Any, action: Any, old: Any, size: int, kl: bool, said: Any, n: int
-) -> None:
-    """What is said of n rows."""
-    if head == CATEGORICAL:
-        categorical(out, ld, action, old, size, kl, know, said, n)
-    elif head == BETA:
-        beta(out, ld, know, action, old, size // 2, kl, said, n)
-    else:
-        gaussian(head == SQUASHED, out, ld, know, action, old, size // 2, kl, said, n)
-
-
-@inlined
-def pull(
-    head: int, out: Any, ld: int, know: Any, action: Any, old: Any, size: int, kl: bool,
-    said: Any, g: Any, d: Any, on_know: Any, n: int,
-) -> None:  # fmt: skip
-    """The slopes g of a sum by the answers -> its gradient d [n, ld] by the outputs, and added to on_know by the log-stds."""
-    if head == CATEGORICAL:
-        pull_categorical(ld, action, size, kl, know, said, g, d, n)
-    elif head == BETA:
-        pull_beta(out, ld, action, old, size // 2, kl, g, d, n)
-    else:
-        pull_gaussian(head == SQUASHED, out, ld, know, action, old, size // 2, kl, g, d, on_know, n)
 
 
 @inner()
@@ -73,9 +46,12 @@ def log_softmax(x: Any, ld: int, size: int, into: Any, n: int) -> None:
             y[r] -= top[r]
 
 
-@inner()
-def categorical(out: Any, ld: int, action: Any, old: Any, size: int, kl: bool, know: Any, said: Any, n: int) -> None:
+@Part
+def categorical(
+    head: int, out_at: int, ld: int, know_at: int, action_at: int, old_at: int, size: int, kl: int, said_at: int, n: int
+) -> None:  # fmt: skip
     """`know` is room: log p, and behind it log p_old where `kl`; each with two rows more."""
+    out, know, action, old, said = floats(out_at), floats(know_at), floats(action_at), floats(old_at), floats(said_at)
     log_p, other = know, at(know, (size + 2) * BLOCK)
     entropy, forth, back = at(said, ENTROPY), at(said, KL_OLD), at(said, KL_NEW)
     log_softmax(out, ld, size, log_p, n)
@@ -96,9 +72,13 @@ def categorical(out: Any, ld: int, action: Any, old: Any, size: int, kl: bool, k
                 back[r] += q * (y[r] - z[r]) if q > ZERO else q * ZERO
 
 
-@inner()
-def pull_categorical(ld: int, action: Any, size: int, kl: bool, know: Any, said: Any, g: Any, d: Any, n: int) -> None:
+@Part
+def pull_categorical(
+    head: int, out_at: int, ld: int, know_at: int, action_at: int, old_at: int, size: int, kl: int, said_at: int,
+    g_at: int, d_at: int, on_know_at: int, n: int,
+) -> None:  # fmt: skip
     """d log p_a = 1_a - p; dH = -p (log p + H); dKL(old || p) = p - p_old; dKL(p || old) = p (log p - log p_old - KL)."""
+    know, action, said, g, d = floats(know_at), floats(action_at), floats(said_at), floats(g_at), floats(d_at)
     log_p, other = know, at(know, (size + 2) * BLOCK)
     on_log_pi, on_entropy, on_old, on_new = at(g, LOG_PI), at(g, ENTROPY), at(g, KL_OLD), at(g, KL_NEW)
     entropy, divergence = at(said, ENTROPY), at(said, KL_NEW)
@@ -116,11 +96,13 @@ def pull_categorical(ld: int, action: Any, size: int, kl: bool, know: Any, said:
         d[r * ld + int(action[r])] += on_log_pi[r]
 
 
-@inner()
+@Part
 def gaussian(
-    squashed: bool, out: Any, ld: int, know: Any, action: Any, old: Any, size: int, kl: bool, said: Any, n: int
-) -> None:
-    """size: of the action; `know` has, for the squashed one, the logs of half the widths behind the log-stds."""
+    head: int, out_at: int, ld: int, know_at: int, action_at: int, old_at: int, size: int, kl: int, said_at: int, n: int
+) -> None:  # fmt: skip
+    """`know` has, for the squashed one, the logs of half the widths behind the log-stds."""
+    out, know, action, old, said = floats(out_at), floats(know_at), floats(action_at), floats(old_at), floats(said_at)
+    squashed, size = head == SQUASHED, size // 2
     for r in range(n):
         mean, done, was = at(out, r * ld), at(action, r * size), at(old, 2 * r * size)
         log_pi = entropy = forth = back = ZERO
@@ -143,21 +125,14 @@ def gaussian(
             said[KL_OLD + r], said[KL_NEW + r] = forth, back
 
 
-@inner()
+@Part
 def pull_gaussian(
-    squashed: bool,
-    out: Any,
-    ld: int,
-    know: Any,
-    action: Any,
-    old: Any,
-    size: int,
-    kl: bool,
-    g: Any,
-    d: Any,
-    on_know: Any,
-    n: int,
-) -> None:
+    head: int, out_at: int, ld: int, know_at: int, action_at: int, old_at: int, size: int, kl: int, said_at: int,
+    g_at: int, d_at: int, on_know_at: int, n: int,
+) -> None:  # fmt: skip
+    out, know, action, old = floats(out_at), floats(know_at), floats(action_at), floats(old_at)
+    g, d, on_know = floats(g_at), floats(d_at), floats(on_know_at)
+    squashed, size = head == SQUASHED, size // 2
     for r in range(n):
         mean, done, was = at(out, r * ld), at(action, r * size), at(old, 2 * r * size)
         on_log_pi, on_entropy, on_old, on_new = g[LOG_PI + r], g[ENTROPY + r], g[KL_OLD + r], g[KL_NEW + r]
@@ -184,9 +159,13 @@ def softplus(x: Any) -> Any:
     return x if x > f32(20) else f32(math.log1p(math.exp(x)))
 
 
-@inner()
-def beta(out: Any, ld: int, know: Any, action: Any, old: Any, size: int, kl: bool, said: Any, n: int) -> None:
-    """size: of the action; alpha and beta are 1 + softplus of the outputs."""
+@Part
+def beta(
+    head: int, out_at: int, ld: int, know_at: int, action_at: int, old_at: int, size: int, kl: int, said_at: int, n: int
+) -> None:  # fmt: skip
+    """alpha and beta are 1 + softplus of the outputs."""
+    out, know, action, old, said = floats(out_at), floats(know_at), floats(action_at), floats(old_at), floats(said_at)
+    size //= 2
     for r in range(n):
         z, done, was = at(out, r * ld), at(action, r * size), at(old, 2 * r * size)
         log_pi = entropy = forth = back = 0.0
@@ -207,9 +186,14 @@ def beta(out: Any, ld: int, know: Any, action: Any, old: Any, size: int, kl: boo
             said[KL_OLD + r], said[KL_NEW + r] = forth, back
 
 
-@inner()
-def pull_beta(out: Any, ld: int, action: Any, old: Any, size: int, kl: bool, g: Any, d: Any, n: int) -> None:
+@Part
+def pull_beta(
+    head: int, out_at: int, ld: int, know_at: int, action_at: int, old_at: int, size: int, kl: int, said_at: int,
+    g_at: int, d_at: int, on_know_at: int, n: int,
+) -> None:  # fmt: skip
     """With respect to alpha, then times the slope of softplus; beta is alpha of the other side."""
+    out, action, old, g, d = floats(out_at), floats(action_at), floats(old_at), floats(g_at), floats(d_at)
+    size //= 2
     for r in range(n):
         z, done, was = at(out, r * ld), at(action, r * size), at(old, 2 * r * size)
         for j in range(size):
@@ -225,3 +209,11 @@ def pull_beta(out: Any, ld: int, action: Any, old: Any, size: int, kl: bool, g: 
                     on_own += g[KL_NEW + r] * ((own - before) * trigamma(own) - (a + b - p - q) * curve)
                 k = side * size + j
                 d[r * ld + k] = on_own * (1 / (1 + math.exp(-z[k])))
+
+
+SAYS = {
+    CATEGORICAL: (categorical, pull_categorical),
+    GAUSSIAN: (gaussian, pull_gaussian),
+    SQUASHED: (gaussian, pull_gaussian),
+    BETA: (beta, pull_beta),
+}

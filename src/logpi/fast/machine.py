@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from logpi.batch import Batch
-from logpi.fast import network, passes, update
+from logpi.fast import heads, network, passes, tape, update, warm
 from logpi.fast.cover import stacks
 from logpi.fast.heads import BETA, BLOCK, CATEGORICAL, GAUSSIAN, SQUASHED
 from logpi.fast.program import ANSWERS, NotCovered, Program
-from logpi.fast.tape import LINE
 from logpi.policy import Policy
 from logpi.policy.beta import Beta
 from logpi.policy.categorical import Categorical
@@ -71,6 +70,8 @@ class Machine:
         self.grad = self.x[grad : grad + size]
         self.parameters = [p for p, _ in self.pieces]
         self.places = np.array([[begin, p.numel()] for p, begin in self.pieces])
+        self.plan[update.FORWARD] = network.forward.address
+        self.head = head
         self.here = address(self.plan), address(self.x)
         self.spread = address(self.places), len(self.places)
 
@@ -92,6 +93,16 @@ class Machine:
             raise NotCovered(f"its parameters are {parameter.dtype} on {parameter.device}")
         self.pieces.append((parameter, self.laid))
         self.laid += parameter.numel()
+
+    def prepare(self) -> None:
+        """For updates: what they call, which another process may be compiling."""
+        if self.plan[update.BACKWARD]:
+            return
+        warm.wait()
+        answer, pull = heads.SAYS[self.head]
+        self.plan[[update.ANSWER, update.PULL]] = answer.address, pull.address
+        self.plan[[update.EVALUATE, update.DIFFERENTIATE]] = tape.evaluate.address, tape.differentiate.address
+        self.plan[update.BACKWARD] = network.backward.address
 
     def tensors(self, *kept: list[Tensor]) -> np.ndarray:
         """Where the parameters, and what an optimiser keeps for each, lie."""
@@ -179,11 +190,11 @@ class Loaded:
                 constants + np.arange(first - constants + count),
             ]
         ).astype(np.int64)
-        tape = np.zeros((count, LINE), np.int64)
-        tape[:, 0], tape[:, 1:4] = program.tape[:, 0], moved[program.tape[:, 1:]]
-        tape[:, 4] = program.live[program.first :]
+        lines = np.zeros((count, tape.LINE), np.int64)
+        lines[:, 0], lines[:, 1:4] = program.tape[:, 0], moved[program.tape[:, 1:]]
+        lines[:, 4] = program.live[program.first :]
         kl = bool(program.asked & {"kl_old", "kl_new"})
-        self.ints = np.concatenate([[len(fields), count, first, kl], tape.ravel()])
+        self.ints = np.concatenate([[len(fields), count, first, kl], lines.ravel()])
         self.registers = np.zeros((2 * (first + count), BLOCK), np.float32)
         self.registers[constants:first] = program.constants[:, None]
         self.here = address(self.ints), address(self.registers)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from logpi.fast.compiled import inner
-from logpi.fast.tile import PAD, at, copy, product
+from logpi.fast.compiled import Part, inner
+from logpi.fast.tile import PAD, at, copy, floats, ints, product
 
 # columns of the table: widths, then places of parameters, transposed weights, padded biases, activations, their
 # gradients, the gradients of the parameters; of a tangent, its transposed weights and its activations
@@ -84,9 +84,10 @@ def activate(y: Any, bias: Any, ld: int, n: int, kind: int) -> None:
                 row[j] = ZERO if kind == RELU and z <= ZERO else z
 
 
-@inner()
-def forward(net: Any, depth: int, x: Any, rows: int, n: int) -> None:
+@Part
+def forward(net_at: int, depth: int, x_at: int, rows: int, n: int) -> None:
     """Activations, at the table's H, of n rows that stand at x[rows:]."""
+    net, x = ints(net_at), floats(x_at)
     below = at(x, rows)
     for layer in range(depth):
         t = at(net, layer * COLUMNS)
@@ -121,12 +122,13 @@ def total(d: Any, ld: int, n: int, into: Any, add: bool) -> None:
             into[j] += d[r * ld + j]
 
 
-@inner()
-def backward(net: Any, depth: int, x: Any, rows: int, n: int, add: bool) -> None:
+@Part
+def backward(net_at: int, depth: int, x_at: int, rows: int, n: int, more: int) -> None:
     """Gradients of weights (at G) and biases (at DB), from the one of the outputs, which stands at the last layer's D.
 
-    They are added to what is there where `add`.
+    They are added to what is there where there is `more`.
     """
+    net, x, add = ints(net_at), floats(x_at), more != 0
     for layer in range(depth - 1, -1, -1):
         t = at(net, layer * COLUMNS)
         n_in, ld_in, ld, d, g = t[IN], t[LD_IN], t[LD_OUT], at(x, t[D]), at(x, t[G])

@@ -7,7 +7,6 @@ import numpy as np
 
 from logpi.fast.compiled import entry, inlined, inner
 from logpi.fast.heads import BLOCK, ENTROPY, KL_OLD, LOG_PI
-from logpi.fast.network import forward
 from logpi.fast.tile import at, copy, doubles, floats, ints, octets
 from logpi.fast.update import (
     ANSWERS,
@@ -23,6 +22,7 @@ from logpi.fast.update import (
     X,
     bring,
     fetch,
+    forward,
     look,
     refresh,
     width_of,
@@ -35,9 +35,9 @@ f32 = np.float32
 def judge(plan: Any, x: Any, n: int) -> None:
     """The critic's pass over n observations brought; it may stand on the policy's own network."""
     if plan[CRITIC_DEPTH]:
-        forward(at(plan, plan[CRITIC]), plan[CRITIC_DEPTH], x, plan[X], n)
+        forward(plan, at(plan, plan[CRITIC]), plan[CRITIC_DEPTH], x, n)
     else:
-        forward(at(plan, plan[POLICY]), plan[POLICY_DEPTH], x, plan[X], n)
+        forward(plan, at(plan, plan[POLICY]), plan[POLICY_DEPTH], x, n)
 
 
 @entry

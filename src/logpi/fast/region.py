@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from logpi.batch import Rows
-from logpi.fast import curvature, update, warm
+from logpi.fast import curvature, update
 from logpi.fast.cover import AGREE
 from logpi.fast.machine import COUNTING, Columns, Machine, address
 from logpi.fast.program import NotCovered, Program
@@ -26,6 +26,7 @@ class Region:
             raise NotCovered("its natural step moves other parameters")
         if any(not p.requires_grad or p._backward_hooks for p in params):
             raise NotCovered("its parameters are frozen or have hooks")
+        machine.prepare()
         self.machine, self.loaded, self.data = machine, machine.loaded(program, columns.fields), columns.data
         self.order = np.concatenate([np.arange(at, at + n) for at, n in (places[id(p)] for p in params)])
         self.surrogate, mask = surrogate, rows.batch.mask
@@ -43,7 +44,6 @@ class Region:
         index, bounds, found = np.arange(n), np.array([0, n]), np.zeros(5)
         tensors = m.tensors(m.parameters, m.parameters)  # nothing is moved
         more = (self.data, index, self.weight, bounds)
-        warm.wait()
         update.ascend(
             *m.here, *self.loaded.here, address(tensors), *m.spread, *map(address, more), 1,
             0.0, -1.0, 0.9, 0.999, 1e-8, np.inf, address(found),

@@ -21,10 +21,24 @@ from logpi.envs.cartpole import (
 )  # fmt: skip
 from logpi.fast.compiled import entry, inner
 from logpi.fast.heads import BETA, BLOCK, CATEGORICAL, softplus
-from logpi.fast.network import COLUMNS, LD_OUT, H, forward
+from logpi.fast.network import COLUMNS, LD_OUT, H
 from logpi.fast.special import exp
 from logpi.fast.tile import address, at, copy, floats, ints, octets
-from logpi.fast.update import HEAD, KNOW, LD_X, N_LOG_STD, N_OBS, N_OLD, POLICY, POLICY_DEPTH, THETA, X, fetch, refresh
+from logpi.fast.update import (
+    HEAD,
+    KNOW,
+    LD_X,
+    N_LOG_STD,
+    N_OBS,
+    N_OLD,
+    POLICY,
+    POLICY_DEPTH,
+    THETA,
+    X,
+    fetch,
+    forward,
+    refresh,
+)
 
 f32 = np.float32
 ONE = f32(1)
@@ -52,7 +66,7 @@ def normalised(plan: Any, x: Any, obs: Any, normal: Any, n: int) -> None:
 def distribution(plan: Any, x: Any, params: Any, stride: int, n: int) -> None:
     """The parameters of n distributions, rows of N_OLD floats `stride` apart, from the observations brought."""
     policy, size = at(plan, plan[POLICY]), plan[N_OLD]
-    forward(policy, plan[POLICY_DEPTH], x, plan[X], n)
+    forward(plan, policy, plan[POLICY_DEPTH], x, n)
     t = at(policy, (plan[POLICY_DEPTH] - 1) * COLUMNS)
     for r in range(n):
         row, out = at(params, r * stride), at(x, t[H] + r * t[LD_OUT])

@@ -32,6 +32,7 @@ def values(machine: Machine, obs: Tensor, final: Tensor, ended: Tensor) -> tuple
 def report(machine: Machine, columns: Columns, low: float, high: float) -> dict[str, float]:
     """Means over all rows of the KL to the old policy, of how often the ratio is out of range, of the entropy; and how much
     of the targets' variance the critic had explained."""
+    machine.prepare()
     found, tensors, plan = np.zeros(7), machine.tensors(), machine.plan.copy()
     plan[update.CRITIC_DEPTH] = 0  # only the policy is asked
     at = np.array([columns.fields.index(x) if x in columns.fields else -1 for x in ("value", "target")])

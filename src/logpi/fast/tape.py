@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from logpi.fast.compiled import inner
+from logpi.fast.compiled import Part, inner
 from logpi.fast.heads import BLOCK
 from logpi.fast.ops import OPS
 from logpi.fast.special import exp
-from logpi.fast.tile import at
+from logpi.fast.tile import at, floats, ints
 
 f32 = np.float32
 ZERO, HALF, ONE, TWO = f32(0), f32(0.5), f32(1), f32(2)
@@ -75,9 +75,10 @@ def rare(op: int, a: Any, b: Any) -> Any:
     return a
 
 
-@inner()
-def evaluate(tape: Any, count: int, first: int, registers: Any, n: int) -> None:
+@Part
+def evaluate(tape_at: int, count: int, first: int, registers_at: int, n: int) -> None:
     """The inputs stand in the first rows, the results of `count` operations follow from row `first` on."""
+    tape, registers = ints(tape_at), floats(registers_at)
     for i in range(count):
         line, y = at(tape, i * LINE), at(registers, (first + i) * BLOCK)
         op, a, b = line[0], at(registers, line[1] * BLOCK), at(registers, line[2] * BLOCK)
@@ -152,9 +153,12 @@ def steeper(op: int, first: bool, a: Any, b: Any) -> Any:
     return ZERO
 
 
-@inner()
-def differentiate(tape: Any, count: int, first: int, registers: Any, slopes: Any, weight: Any, n: int) -> None:
+@Part
+def differentiate(
+    tape_at: int, count: int, first: int, registers_at: int, slopes_at: int, weight_at: int, n: int
+) -> None:
     """slopes <- weight times the derivative of the last result by each register that is live."""
+    tape, registers, slopes, weight = ints(tape_at), floats(registers_at), floats(slopes_at), floats(weight_at)
     for i in range((first + count) * BLOCK):
         slopes[i] = ZERO
     for r in range(n):

@@ -115,6 +115,19 @@ def at(context: Any, pointer: Any, offset: Any) -> Any:
 
 
 @intrinsic
+def call(context: Any, place: Any, numbers: Any) -> Any:
+    """The `compiled.Part` at an address, with a tuple of whole numbers."""
+
+    def generate(context: Any, builder: Any, _: Any, args: Any) -> Any:
+        given, whole = cgutils.unpack_tuple(builder, args[1]), ir.IntType(64)
+        kind = ir.FunctionType(ir.VoidType(), [whole] * len(given))
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), given)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, numbers), generate
+
+
+@intrinsic
 def address(context: Any, pointer: Any) -> Any:
     return types.intp(pointer), lambda context, builder, _, args: builder.ptrtoint(args[0], ir.IntType(64))
 

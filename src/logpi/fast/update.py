@@ -11,17 +11,18 @@ from typing import Any
 import numpy as np
 
 from logpi.fast.compiled import entry, inlined, inner
-from logpi.fast.heads import BLOCK, answer, pull
-from logpi.fast.network import COLUMNS, LD_OUT, D, H, backward, forward, gather, load
-from logpi.fast.tape import differentiate, evaluate
-from logpi.fast.tile import at, copy, doubles, floats, ints
+from logpi.fast.heads import BLOCK
+from logpi.fast.network import COLUMNS, LD_OUT, D, H, gather, load
+from logpi.fast.tile import address, at, call, copy, doubles, floats, ints
 
 # of a plan: where the tables of the two networks begin and how many layers they have; what the head is and knows; where the
-# critic's answer and its slope stand; and the places in x. The widths of a data row's parts come last.
+# critic's answer and its slope stand; and the places in x. The widths of a data row's parts
+# follow, then the addresses of what is compiled apart.
 POLICY, POLICY_DEPTH, CRITIC, CRITIC_DEPTH, HEAD, LOG_STD, KNOWN, KNOW = range(8)
 VALUE_H, VALUE_D, VALUE_LD, X, LD_X, THETA, GRAD, M, V, SIZE, ACTION, OLD = range(8, 20)
 N_OBS, N_ACTION, N_OLD, N_LOG_STD = range(20, 24)
-HEADER = 24
+FORWARD, ANSWER, BACKWARD, PULL, EVALUATE, DIFFERENTIATE = range(24, 30)
+HEADER = 30
 # of a program: columns of data beside the fixed ones, operations, the register of the first result, whether KLs are asked for
 FIELDS, COUNT, FIRST, KL = range(4)
 TAPE = 4
@@ -57,15 +58,39 @@ def refresh(plan: Any, x: Any) -> None:
 
 
 @inlined
+def forward(plan: Any, net: Any, depth: int, x: Any, n: int) -> None:
+    """`network.forward` of the rows brought."""
+    call(plan[FORWARD], (address(net), depth, address(x), plan[X], n))
+
+
+@inlined
+def backward(plan: Any, net: Any, depth: int, x: Any, n: int, add: bool) -> None:
+    """`network.backward` of the rows brought."""
+    call(plan[BACKWARD], (address(net), depth, address(x), plan[X], n, int(add)))
+
+
+@inlined
+def evaluate(plan: Any, program: Any, registers: Any, n: int) -> None:
+    """`tape.evaluate` of the registers of n rows."""
+    call(plan[EVALUATE], (address(at(program, TAPE)), program[COUNT], program[FIRST], address(registers), n))
+
+
+@inlined
 def look(plan: Any, x: Any, registers: Any, kl: bool, n: int) -> None:
     """What policy and critic say of the n rows brought: the first registers."""
     policy, critic = at(plan, plan[POLICY]), at(plan, plan[CRITIC])
     if plan[POLICY_DEPTH]:
-        forward(policy, plan[POLICY_DEPTH], x, plan[X], n)
+        forward(plan, policy, plan[POLICY_DEPTH], x, n)
         t = at(policy, (plan[POLICY_DEPTH] - 1) * COLUMNS)
-        action, old, know = at(x, plan[ACTION]), at(x, plan[OLD]), at(x, plan[KNOW])
-        answer(plan[HEAD], at(x, t[H]), t[LD_OUT], know, action, old, plan[N_OLD], kl, registers, n)
-    forward(critic, plan[CRITIC_DEPTH], x, plan[X], n)
+        given = (
+            address(at(x, plan[KNOW])),
+            address(at(x, plan[ACTION])),
+            address(at(x, plan[OLD])),
+            plan[N_OLD],
+            int(kl),
+        )
+        call(plan[ANSWER], (plan[HEAD], address(at(x, t[H])), t[LD_OUT], *given, address(registers), n))
+    forward(plan, critic, plan[CRITIC_DEPTH], x, n)
     if plan[VALUE_H] >= 0:
         for r in range(n):
             registers[ANSWERS * BLOCK + r] = x[plan[VALUE_H] + r * plan[VALUE_LD]]
@@ -77,28 +102,21 @@ def back(plan: Any, x: Any, registers: Any, slopes: Any, kl: bool, n: int, add: 
     policy, critic = at(plan, plan[POLICY]), at(plan, plan[CRITIC])
     if plan[POLICY_DEPTH]:
         t = at(policy, (plan[POLICY_DEPTH] - 1) * COLUMNS)
-        action, old, know = at(x, plan[ACTION]), at(x, plan[OLD]), at(x, plan[KNOW])
-        on_std = at(x, plan[GRAD] + plan[LOG_STD] - plan[THETA])
-        pull(
-            plan[HEAD],
-            at(x, t[H]),
-            t[LD_OUT],
-            know,
-            action,
-            old,
+        given = (
+            address(at(x, plan[KNOW])),
+            address(at(x, plan[ACTION])),
+            address(at(x, plan[OLD])),
             plan[N_OLD],
-            kl,
-            registers,
-            slopes,
-            at(x, t[D]),
-            on_std,
-            n,
+            int(kl),
         )
+        on_std = at(x, plan[GRAD] + plan[LOG_STD] - plan[THETA])
+        slope = address(registers), address(slopes), address(at(x, t[D])), address(on_std)
+        call(plan[PULL], (plan[HEAD], address(at(x, t[H])), t[LD_OUT], *given, *slope, n))
     if plan[VALUE_H] >= 0:
         for r in range(n):
             x[plan[VALUE_D] + r * plan[VALUE_LD]] = slopes[ANSWERS * BLOCK + r]
-    backward(policy, plan[POLICY_DEPTH], x, plan[X], n, add)
-    backward(critic, plan[CRITIC_DEPTH], x, plan[X], n, add)
+    backward(plan, policy, plan[POLICY_DEPTH], x, n, add)
+    backward(plan, critic, plan[CRITIC_DEPTH], x, n, add)
 
 
 @inlined
@@ -116,12 +134,15 @@ def climb(
         n, own = min(BLOCK, rows - begin), at(weight, begin)
         bring(plan, x, registers, program[FIELDS], data, at(row, begin), n)
         look(plan, x, registers, kl, n)
-        evaluate(at(program, TAPE), count, first, registers, n)
+        evaluate(plan, program, registers, n)
         for r in range(n):
             total += own[r] * result[r]
             gap = abs(registers[r] - registers[(ANSWERS + 1) * BLOCK + r])
             worst = worst if gap <= worst else gap
-        differentiate(at(program, TAPE), count, first, registers, slopes, own, n)
+        call(
+            plan[DIFFERENTIATE],
+            (address(at(program, TAPE)), count, first, address(registers), address(slopes), address(own), n),
+        )
         back(plan, x, registers, slopes, kl, n, begin > 0)
     if rows:
         gather(at(plan, plan[POLICY]), plan[POLICY_DEPTH], x)

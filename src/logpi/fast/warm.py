@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 KERNELS = re.compile(
-    rb"^(@entry|@inner|@inlined|def entry|OPS =|GRAVITY)", re.MULTILINE
+    rb"^(@entry|@Part|@inner|@inlined|def entry|OPS =|GRAVITY)", re.MULTILINE
 )  # what is compiled, how, and its numbers
 _process: subprocess.Popen[bytes] | None = None
 
@@ -55,11 +55,13 @@ def wait() -> None:
 
 
 def compile_update() -> None:
-    from numba import float64, int64
+    """What a first update needs and a first rollout does not."""
+    from logpi.fast import heads, network, tape, update
+    from logpi.fast.compiled import compile_whole
 
-    from logpi.fast import update
-
-    update.ascend.compile((*[int64] * 12, *[float64] * 6, int64))
+    compile_whole(update.ascend)
+    for part in (network.backward, tape.differentiate, tape.evaluate, *heads.SAYS[heads.CATEGORICAL]):
+        assert part.address
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from logpi.methods import METHODS
 MEMBERS = ("psi", "objective", "average", "step")
 FACTORS = ("logpi.psi", "logpi.objective", "logpi.average", "logpi.kl", "logpi.step")
 
-TWIN = r"^@(twinned|fusable)\n"
+TWIN = r"^@(twinned\(.*\)|fusable)\n"
 
 
 def methods_table() -> list[tuple[str, ...]]:
