@@ -1,5 +1,6 @@
 """Every shipped page on every kind of action trains with the twins as it does without them, and the twins did the work."""
 
+import inspect
 import math
 from typing import Any
 
@@ -11,7 +12,8 @@ pytest.importorskip("numba")
 from twins import check_alike, check_both_ways, counted, parts, pendulum, run, weights
 
 from logpi.errors import LogpiError
-from logpi.fast import ascent, heads
+from logpi.fast import ascent, curvature, heads, passes, rolling, update
+from logpi.fast.compiled import arguments
 from logpi.methods import METHODS
 
 WORLDS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -138,6 +140,18 @@ def test_a_planted_error_is_seen(planted: str, monkeypatch: pytest.MonkeyPatch) 
         )
     with pytest.raises(AssertionError):
         check_both_ways("ppo", "CartPole-v1", max_grad_norm=0.05, minibatches=3)
+
+
+@pytest.mark.parametrize("method", ["ppo", "trpo"])
+def test_kernels_are_called_with_the_types_for_which_they_are_compiled_ahead(method: str) -> None:
+    run(parts(method), 2)
+    entries = [x for module in (curvature, passes, rolling, update) for x in vars(module).values() if is_entry(x)]
+    called = [x for x in entries if x.signatures]
+    assert len(called) > 5 and all(x.signatures == [arguments(x)] for x in called)
+
+
+def is_entry(x: Any) -> bool:
+    return hasattr(x, "signatures") and all(p.annotation is not Any for p in inspect.signature(x).parameters.values())
 
 
 def test_blocks_are_no_multiple_of_what_is_tested() -> None:

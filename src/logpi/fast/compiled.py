@@ -43,10 +43,15 @@ def entry(kernel: Callable[..., Any]) -> Any:
     return kept(lambda: njit(cache=WRITABLE, **OPTIONS)(kernel))
 
 
-def compile_whole(kernel: Any) -> None:
-    """An entry, for the arguments that it is annotated with."""
+def arguments(kernel: Any) -> tuple[Any, ...]:
+    """The types that an entry is annotated with, as numba calls them."""
     kinds = {int: types.int64, float: types.float64, bool: types.boolean}
-    kernel.compile(tuple(kinds[x.annotation] for x in inspect.signature(kernel.py_func).parameters.values()))
+    return tuple(kinds[x.annotation] for x in inspect.signature(kernel.py_func).parameters.values())
+
+
+def compile_whole(kernel: Any) -> None:
+    """An entry, before it is called."""
+    kernel.compile(arguments(kernel))
 
 
 class Part:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from logpi.batch import Batch
 from logpi.fast import heads, network, passes, tape, update, warm
+from logpi.fast.compiled import compile_whole
 from logpi.fast.cover import stacks
 from logpi.fast.heads import BETA, BLOCK, CATEGORICAL, GAUSSIAN, SQUASHED
 from logpi.fast.program import ANSWERS, NotCovered, Program
@@ -95,10 +96,12 @@ class Machine:
         self.laid += parameter.numel()
 
     def prepare(self) -> None:
-        """For updates: what they call, which another process may be compiling."""
+        """For updates: what they call, which another process may still be compiling; what it leaves out is compiled meanwhile."""
         if self.plan[update.BACKWARD]:
             return
-        warm.wait()
+        if warm.at_work():
+            compile_whole(passes.report)
+            warm.wait()
         answer, pull = heads.SAYS[self.head]
         self.plan[[update.ANSWER, update.PULL]] = answer.address, pull.address
         self.plan[[update.EVALUATE, update.DIFFERENTIATE]] = tape.evaluate.address, tape.differentiate.address

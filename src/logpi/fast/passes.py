@@ -43,9 +43,12 @@ def judge(plan: Any, x: Any, n: int) -> None:
 @entry
 def value(
     plan_at: int, x_at: int, tensors_at: int, places_at: int, count: int, obs_at: int, rows: int, value_at: int,
-    final_at: int, ended_at: int, next_at: int, steps: int,
+    final_at: int, ended_at: int, next_at: int, steps: int, waiting_at: int,
 ) -> None:  # fmt: skip
-    """obs [rows, D] -> V [rows]; and V(s_{t+1}) at `next` of a rollout of `steps` steps, where that is not null."""
+    """obs [rows, D] -> V [rows]; and V(s_{t+1}) at `next` of a rollout of `steps` steps, where that is not null.
+
+    waiting: room for BLOCK whole numbers.
+    """
     plan, x, obs, found = ints(plan_at), floats(x_at), floats(obs_at), floats(value_at)
     fetch(ints(tensors_at), ints(places_at), count, at(x, plan[THETA]))
     refresh(plan, x)
@@ -58,15 +61,16 @@ def value(
         for r in range(n):
             found[begin + r] = x[plan[VALUE_H] + r * plan[VALUE_LD]]
     if next_at:
-        following(plan, x, floats(final_at), octets(ended_at), found, floats(next_at), rows, steps)
+        room = ints(waiting_at)
+        following(plan, x, floats(final_at), octets(ended_at), found, floats(next_at), rows, steps, room)
 
 
 @inlined
-def following(plan: Any, x: Any, final: Any, ended: Any, known: Any, found: Any, rows: int, steps: int) -> None:
+def following(
+    plan: Any, x: Any, final: Any, ended: Any, known: Any, found: Any, rows: int, steps: int, waiting: Any
+) -> None:
     """The next step's value, or that of the observation before a reset."""
-    size = plan[N_OBS]
-    waiting = np.empty(BLOCK, np.int64)
-    n = 0
+    n, size = 0, plan[N_OBS]
     for i in range(rows):
         if ended[i] or (i + 1) % steps == 0:
             copy(at(x, plan[X] + n * plan[LD_X]), at(final, i * size), size)

@@ -16,16 +16,16 @@ def value(machine: Machine, obs: Tensor) -> Tensor:
     obs = obs.contiguous()
     found, tensors = torch.empty(obs.shape[:-1]), machine.tensors()
     own = *machine.here, address(tensors), *machine.spread
-    passes.value(*own, obs.data_ptr(), found.numel(), found.data_ptr(), 0, 0, 0, 0)
+    passes.value(*own, obs.data_ptr(), found.numel(), found.data_ptr(), 0, 0, 0, 0, 0)
     return found
 
 
 def values(machine: Machine, obs: Tensor, final: Tensor, ended: Tensor) -> tuple[Tensor, Tensor]:
     """(V, V of what followed before any reset) of normalised observations [n, T, D] of a rollout."""
     found, following, tensors = torch.empty(ended.shape), torch.empty(ended.shape), machine.tensors()
-    own = *machine.here, address(tensors), *machine.spread
+    own, room = (*machine.here, address(tensors), *machine.spread), np.empty(BLOCK, np.int64)
     rest = (x.data_ptr() for x in (final, ended, following))
-    passes.value(*own, obs.data_ptr(), found.numel(), found.data_ptr(), *rest, ended.shape[-1])
+    passes.value(*own, obs.data_ptr(), found.numel(), found.data_ptr(), *rest, ended.shape[-1], address(room))
     return found, following
 
 

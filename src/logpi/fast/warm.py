@@ -48,6 +48,10 @@ def begin() -> None:
             atexit.register(_process.kill)
 
 
+def at_work() -> bool:
+    return _process is not None and _process.poll() is None
+
+
 def wait() -> None:
     """Until it is compiled; at once where nothing was begun."""
     if _process is not None:
