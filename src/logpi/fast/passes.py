@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from logpi.fast.compiled import entry, inlined, inner
+from logpi.fast.compiled import brief, entry, inlined, inner
 from logpi.fast.heads import BLOCK, ENTROPY, KL_OLD, LOG_PI
 from logpi.fast.tile import at, copy, doubles, floats, ints, octets
 from logpi.fast.update import (
@@ -85,7 +85,7 @@ def following(
             n = 0
 
 
-@entry
+@brief
 def episodes(ended_at: int, taken_at: int, rows: int, steps: int, length_at: int) -> int:
     """Lengths of the episodes that ended, in the order in which they did; taken [rows]: steps of the current ones, kept up."""
     ended, taken, length = octets(ended_at), ints(taken_at), ints(length_at)
@@ -131,7 +131,7 @@ def report(
                 found[6] += target * target
 
 
-@entry
+@brief
 def pack(places_at: int, count: int, data_at: int, rows: int, width: int) -> None:
     """data [rows, width] from `count` arrays; places of each: address, whether of int64, width, first column."""
     places, data = ints(places_at), floats(data_at)
@@ -152,7 +152,7 @@ def recur(x: Any, decay: Any, y: Any, rows: int, steps: int) -> None:
             y[t] = last
 
 
-@entry
+@brief
 def backward(x_at: int, decay_at: int, y_at: int, rows: int, steps: int, wide: bool) -> None:
     """y_t = x_t + decay_t y_{t+1} of every row; `wide` numbers are float64."""
     if wide:
@@ -161,7 +161,7 @@ def backward(x_at: int, decay_at: int, y_at: int, rows: int, steps: int, wide: b
         recur(floats(x_at), floats(decay_at), floats(y_at), rows, steps)
 
 
-@entry
+@brief
 def gae(
     reward_at: int, value_at: int, next_at: int, terminated_at: int, truncated_at: int, found_at: int,
     rows: int, steps: int, gamma: float, lam: float,
@@ -177,7 +177,7 @@ def gae(
             found[t] = last
 
 
-@entry
+@brief
 def standardise(psi_at: int, mask_at: int, found_at: int, count: int, eps: float) -> None:
     """Sums in float64."""
     psi, mask, found = floats(psi_at), octets(mask_at), floats(found_at)
@@ -203,7 +203,7 @@ def vanishing(x: Any, count: int) -> Any:
     return total
 
 
-@entry
+@brief
 def finite(places_at: int, count: int) -> bool:
     """Are the numbers at places [count, 2], address and number, all finite?"""
     places, total = ints(places_at), f32(0)

@@ -19,7 +19,7 @@ from logpi.envs.cartpole import (
     THETA_LIMIT,
     X_LIMIT,
 )  # fmt: skip
-from logpi.fast.compiled import entry, inner
+from logpi.fast.compiled import brief, entry, inner
 from logpi.fast.heads import BETA, BLOCK, CATEGORICAL, softplus
 from logpi.fast.network import COLUMNS, LD_OUT, H
 from logpi.fast.special import exp
@@ -102,7 +102,7 @@ def log_prob(params: Any, size: int, action: int) -> Any:
     return params[action] - top - f32(math.log(total))
 
 
-@entry
+@brief
 def prepare(plan_at: int, x_at: int, tensors_at: int, places_at: int, count: int) -> None:
     """Take the parameters over, before the steps of a rollout."""
     plan, x = ints(plan_at), floats(x_at)

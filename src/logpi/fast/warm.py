@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 KERNELS = re.compile(
-    rb"^(@entry|@Part|@inner|@inlined|def entry|OPS =|GRAVITY)", re.MULTILINE
+    rb"^(@entry|@brief|@Part|@inner|@inlined|def entry|OPS =|GRAVITY)", re.MULTILINE
 )  # what is compiled, how, and its numbers
 _process: subprocess.Popen[bytes] | None = None
 
