@@ -43,6 +43,11 @@ class Covering:
                 self.reasons.append(str(why))
             return None
 
+    @property
+    def moves_policy(self) -> bool:
+        """Has a step of the policy, by a gradient or a natural one, been the plain path's?"""
+        return self.main is not None and any(moves != "critic" for moves, _ in self.agreed)
+
     def ready(self, machine: Any) -> bool:
         """Is there one, of modules as they were made?"""
         raise NotImplementedError

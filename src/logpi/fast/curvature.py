@@ -32,7 +32,7 @@ from logpi.fast.update import (
     look,
     refresh,
     width_of,
-)  # fmt: skip
+)
 
 f32 = np.float32
 ONE, TWO, ZERO = f32(1), f32(2), f32(0)

@@ -26,7 +26,7 @@ from logpi.fast.update import (
     look,
     refresh,
     width_of,
-)  # fmt: skip
+)
 
 f32 = np.float32
 

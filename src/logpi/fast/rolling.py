@@ -18,7 +18,7 @@ from logpi.envs.cartpole import (
     TAU,
     THETA_LIMIT,
     X_LIMIT,
-)  # fmt: skip
+)
 from logpi.fast.compiled import brief, entry, inner
 from logpi.fast.heads import BETA, BLOCK, CATEGORICAL, softplus
 from logpi.fast.network import COLUMNS, LD_OUT, H

@@ -76,20 +76,21 @@ def evaluate(plan: Any, program: Any, registers: Any, n: int) -> None:
 
 
 @inlined
+def acted(plan: Any, x: Any, kl: bool) -> Any:
+    """What a head is asked with: itself, the network's outputs, what it knows, actions, what drew them; whether for KLs."""
+    t = at(at(plan, plan[POLICY]), (plan[POLICY_DEPTH] - 1) * COLUMNS)
+    out, know = address(at(x, t[H])), address(at(x, plan[KNOW]))
+    action, old = address(at(x, plan[ACTION])), address(at(x, plan[OLD]))
+    return plan[HEAD], out, t[LD_OUT], know, action, old, plan[N_OLD], int(kl)
+
+
+@inlined
 def look(plan: Any, x: Any, registers: Any, kl: bool, n: int) -> None:
     """What policy and critic say of the n rows brought: the first registers."""
     policy, critic = at(plan, plan[POLICY]), at(plan, plan[CRITIC])
     if plan[POLICY_DEPTH]:
         forward(plan, policy, plan[POLICY_DEPTH], x, n)
-        t = at(policy, (plan[POLICY_DEPTH] - 1) * COLUMNS)
-        given = (
-            address(at(x, plan[KNOW])),
-            address(at(x, plan[ACTION])),
-            address(at(x, plan[OLD])),
-            plan[N_OLD],
-            int(kl),
-        )
-        call(plan[ANSWER], (plan[HEAD], address(at(x, t[H])), t[LD_OUT], *given, address(registers), n))
+        call(plan[ANSWER], (*acted(plan, x, kl), address(registers), n))
     forward(plan, critic, plan[CRITIC_DEPTH], x, n)
     if plan[VALUE_H] >= 0:
         for r in range(n):
@@ -102,16 +103,9 @@ def back(plan: Any, x: Any, registers: Any, slopes: Any, kl: bool, n: int, add: 
     policy, critic = at(plan, plan[POLICY]), at(plan, plan[CRITIC])
     if plan[POLICY_DEPTH]:
         t = at(policy, (plan[POLICY_DEPTH] - 1) * COLUMNS)
-        given = (
-            address(at(x, plan[KNOW])),
-            address(at(x, plan[ACTION])),
-            address(at(x, plan[OLD])),
-            plan[N_OLD],
-            int(kl),
-        )
         on_std = at(x, plan[GRAD] + plan[LOG_STD] - plan[THETA])
         slope = address(registers), address(slopes), address(at(x, t[D])), address(on_std)
-        call(plan[PULL], (plan[HEAD], address(at(x, t[H])), t[LD_OUT], *given, *slope, n))
+        call(plan[PULL], (*acted(plan, x, kl), *slope, n))
     if plan[VALUE_H] >= 0:
         for r in range(n):
             x[plan[VALUE_D] + r * plan[VALUE_LD]] = slopes[ANSWERS * BLOCK + r]

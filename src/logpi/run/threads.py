@@ -152,5 +152,4 @@ def why_not(name: str, method: Any, settings: Settings, options: Options) -> str
         return ""  # each seed will say it itself
     if fused is None or not fused.releases:
         return "there are no fused kernels here"
-    moved = fused.main is not None and any(moves != "critic" for moves, _ in fused.agreed)
-    return next(iter(fused.told), "" if moved else f"{name} does not step in fused kernels")
+    return next(iter(fused.told), "" if fused.moves_policy else f"{name} does not step in fused kernels")
