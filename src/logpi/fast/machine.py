@@ -71,7 +71,7 @@ class Machine:
         self.grad = self.x[grad : grad + size]
         self.parameters = [p for p, _ in self.pieces]
         self.places = np.array([[begin, p.numel()] for p, begin in self.pieces])
-        self.plan[update.FORWARD] = network.forward.address
+        self.plan[[update.REFRESH, update.FORWARD]] = update.renew.address, network.forward.address
         self.head = head
         self.here = address(self.plan), address(self.x)
         self.spread = address(self.places), len(self.places)
@@ -102,8 +102,9 @@ class Machine:
         if warm.at_work():
             compile_whole(passes.report)
             warm.wait()
-        answer, pull = heads.SAYS[self.head]
-        self.plan[[update.ANSWER, update.PULL]] = answer.address, pull.address
+        if self.plan[update.POLICY_DEPTH]:
+            answer, pull = heads.SAYS[self.head]
+            self.plan[[update.ANSWER, update.PULL]] = answer.address, pull.address
         self.plan[[update.EVALUATE, update.DIFFERENTIATE]] = tape.evaluate.address, tape.differentiate.address
         self.plan[update.BACKWARD] = network.backward.address
 

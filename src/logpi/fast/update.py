@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from logpi.fast.compiled import entry, inlined, inner
+from logpi.fast.compiled import Part, entry, inlined, inner
 from logpi.fast.heads import BLOCK
 from logpi.fast.network import COLUMNS, LD_OUT, D, H, gather, load
 from logpi.fast.tile import address, at, call, copy, doubles, floats, ints
@@ -21,8 +21,8 @@ from logpi.fast.tile import address, at, call, copy, doubles, floats, ints
 POLICY, POLICY_DEPTH, CRITIC, CRITIC_DEPTH, HEAD, LOG_STD, KNOWN, KNOW = range(8)
 VALUE_H, VALUE_D, VALUE_LD, X, LD_X, THETA, GRAD, M, V, SIZE, ACTION, OLD = range(8, 20)
 N_OBS, N_ACTION, N_OLD, N_LOG_STD = range(20, 24)
-FORWARD, ANSWER, BACKWARD, PULL, EVALUATE, DIFFERENTIATE = range(24, 30)
-HEADER = 30
+REFRESH, FORWARD, ANSWER, BACKWARD, PULL, EVALUATE, DIFFERENTIATE = range(24, 31)
+HEADER = 31
 # of a program: columns of data beside the fixed ones, operations, the register of the first result, whether KLs are asked for
 FIELDS, COUNT, FIRST, KL = range(4)
 TAPE = 4
@@ -49,12 +49,18 @@ def bring(plan: Any, x: Any, registers: Any, fields: int, data: Any, row: Any, n
             registers[(ANSWERS + 1 + j) * BLOCK + r] = source[n_obs + n_action + n_old + j]
 
 
-@inlined
-def refresh(plan: Any, x: Any) -> None:
+@Part
+def renew(plan_at: int, x_at: int) -> None:
     """What the networks and the head keep of the parameters."""
+    plan, x = ints(plan_at), floats(x_at)
     load(at(plan, plan[POLICY]), plan[POLICY_DEPTH], x)
     load(at(plan, plan[CRITIC]), plan[CRITIC_DEPTH], x)
     copy(at(x, plan[KNOW]), at(x, plan[LOG_STD]), plan[N_LOG_STD])
+
+
+@inlined
+def refresh(plan: Any, x: Any) -> None:
+    call(plan[REFRESH], (address(plan), address(x)))
 
 
 @inlined

@@ -6,6 +6,7 @@ the folder is named by the sum of all kernels' sources. Nothing heavy is importe
 
 import atexit
 import contextlib
+import gc
 import hashlib
 import os
 import re
@@ -69,4 +70,5 @@ def compile_update() -> None:
 
 
 if __name__ == "__main__":
+    gc.disable()  # a tenth of the time; the process ends after this
     compile_update()

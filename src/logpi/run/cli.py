@@ -1,5 +1,7 @@
 """The command `logpi`. Nothing heavy is imported before a command is known."""
 
+import atexit
+import gc
 import os
 import signal
 import sys
@@ -47,6 +49,7 @@ def main() -> None:
     args = [a for a in args if a != "--debug"]
     warnings.showwarning = _in_one_line
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, it takes child processes along
+    atexit.register(gc.freeze)  # a last look for garbage among all that torch holds takes half a second
     try:
         args = _imports(args)
         sys.exit(dispatch(args))
