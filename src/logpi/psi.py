@@ -96,7 +96,7 @@ def n_step(
     return out
 
 
-@twinned(torch.float32)
+@twinned(torch.float32, torch.bool)
 def gae(
     reward: Tensor, value: Tensor, value_next: Tensor, terminated: Tensor, truncated: Tensor, gamma: float, lam: float
 ) -> Tensor:
@@ -206,7 +206,7 @@ def scale(psi: Tensor, mask: Tensor, eps: float = 1e-8) -> Tensor:
     return torch.where(mask, psi / (mean(centre(psi, mask).square(), mask).sqrt() + eps), 0.0)
 
 
-@twinned(torch.float32)
+@twinned(torch.float32, torch.bool)
 def standardise(psi: Tensor, mask: Tensor, eps: float = 1e-8) -> Tensor:
     """(Psi - mean) / (std + eps) over the actions that were ours: `scale` after `centre`."""
     return scale(centre(psi, mask), mask, eps)

@@ -184,6 +184,16 @@ def test_layers_frozen_after_the_first_iteration_stay_as_they_are() -> None:
     assert all(torch.equal(p, q) for p, q in zip(made.policy.network[0].parameters(), before, strict=True))
 
 
+def test_steps_counted_in_double_precision_are_left_to_torch() -> None:
+    made = parts("ppo")
+    for p in made.optimizer.param_groups[0]["params"]:
+        zero = torch.zeros_like(p)
+        step = torch.zeros((), dtype=torch.float64)
+        made.optimizer.state[p] = {"step": step, "exp_avg": zero, "exp_avg_sq": zero.clone()}
+    run(made, 1)
+    assert made.fused.reasons == ["its optimiser counts steps in another type than float32"]
+
+
 def test_parameters_that_the_optimiser_does_not_move_stay() -> None:
     made = parts("ppo")
     made.optimizer.param_groups[0]["params"] = made.optimizer.param_groups[0]["params"][:-2]

@@ -145,6 +145,7 @@ def test_a_planted_error_is_seen(planted: str, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("method", ["ppo", "trpo"])
 def test_kernels_are_called_with_the_types_for_which_they_are_compiled_ahead(method: str) -> None:
     run(parts(method), 2)
+    run(parts("ppo", max_grad_norm=1, gamma=1, clip=1), 2)  # whole numbers
     entries = [x for module in (curvature, passes, rolling, update) for x in vars(module).values() if is_entry(x)]
     called = [x for x in entries if x.signatures]
     assert len(called) > 5 and all(x.signatures == [arguments(x)] for x in called)

@@ -125,6 +125,25 @@ def test_what_kernels_cannot_take_is_the_plain_functions(kind: str) -> None:
     assert used == []
 
 
+def test_what_is_not_finite_stays_in_its_row() -> None:
+    x, decay = numbers(3, 5), torch.full((3, 5), 0.5)
+    x[0, 0] = torch.nan
+    with using(survey.TWINS):
+        fast = psi.backward(x, decay)
+    assert fast.isnan().nonzero().tolist() == [[0, 0]] and torch.allclose(fast[1:], psi.backward(x, decay)[1:])
+
+
+def test_flags_as_numbers_and_numbers_as_flags_are_what_they_are_on_the_plain_path() -> None:
+    used: list[str] = []
+    x, flag = numbers(2, 6), flags(2, 6, share=0.5)
+    plain = psi.gae(flag, x, x, flag, flag, 0.9, 0.9)
+    with using(noting(used)):
+        with pytest.raises(RuntimeError):
+            psi.backward(x, flag)
+        assert torch.allclose(psi.gae(flag, x, x, flag, flag, 0.9, 0.9), plain)
+    assert used == ["gae"]
+
+
 def test_the_recursion_alone_is_taken_in_double_precision() -> None:
     used: list[str] = []
     x, decay, never = numbers(3, 40).double(), numbers(3, 1, seed=1).double(), torch.zeros(3, 40, dtype=torch.bool)

@@ -29,7 +29,7 @@ def place(x: np.ndarray) -> int:
 
 def prepare(machine: Machine) -> None:
     tensors = machine.tensors()
-    rolling.prepare(*machine.here, address(tensors), *machine.spread)
+    rolling.prepare(*machine.own(tensors))
 
 
 def cartpole(
@@ -51,7 +51,7 @@ def cartpole(
     state, age, normal = envs.s.clone(memory_format=torch.contiguous_format), envs.age.clone(), normal_of(policy)
     tensors = machine.tensors()
     rolling.cartpole(
-        *machine.here, address(tensors), *machine.spread, place(normal),
+        *machine.own(tensors), place(normal),
         *(x.data_ptr() for x in (noise, state, age, fresh)), n, steps, *(x.data_ptr() for x in out.values()),
     )  # fmt: skip
     envs.s, envs.age = state, age

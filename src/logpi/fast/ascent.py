@@ -26,12 +26,12 @@ class Ascent:
         optimizer: torch.optim.Optimizer,
         max_grad_norm: float | None,
     ) -> None:
-        machine.prepare()
         self.machine, self.surrogate, self.rows = machine, surrogate, rows
         self.data, self.loaded = columns.data, machine.loaded(program, columns.fields)
         self.key = (surrogate.moves, program.tape.tobytes())
-        self.longest = np.inf if max_grad_norm is None else max_grad_norm
+        self.longest = np.inf if max_grad_norm is None else float(max_grad_norm)
         self.group, self.state = adam_of(optimizer, machine.parameters)
+        machine.link()
         self.values, self.norms, self.steps = 0.0, 0.0, 0
 
     def minibatches(self, epochs: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -62,7 +62,7 @@ class Ascent:
         m, group, found = self.machine, self.group, np.zeros(5)
         tensors = m.tensors(*([s[name] for s in self.state] for name in ("exp_avg", "exp_avg_sq", "step")))
         taken = update.ascend(
-            *m.here, *self.loaded.here, address(tensors), *m.spread,
+            *m.here, *self.loaded.here, address(tensors), *m.pieces_at,
             *map(address, (self.data, index, weight, bounds)), len(bounds) - 1,
             float(self.state[0]["step"]), lr, *group["betas"], group["eps"], self.longest, address(found),
         )  # fmt: skip

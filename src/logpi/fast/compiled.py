@@ -1,8 +1,8 @@
 """How kernels are compiled, and kept."""
 
-import functools
 import inspect
 import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -28,14 +28,18 @@ def writable() -> bool:
 WRITABLE = writable()
 
 
+ONE = threading.RLock()  # at a time: numba's configuration belongs to the process
+
+
 def kept(decorate: Callable[[], Any]) -> Any:
     """What it makes, with our folder as its cache."""
     config: Any = numba.config
-    before, config.CACHE_DIR = config.CACHE_DIR, str(FOLDER)
-    try:
-        return decorate()
-    finally:
-        config.CACHE_DIR = before
+    with ONE:
+        before, config.CACHE_DIR = config.CACHE_DIR, str(FOLDER)
+        try:
+            return decorate()
+        finally:
+            config.CACHE_DIR = before
 
 
 def entry(kernel: Callable[..., Any]) -> Any:
@@ -63,17 +67,21 @@ class Part:
     """A kernel that others call by its `address`, with whole numbers alone: compiled once for all of them, when it is needed."""
 
     def __init__(self, kernel: Callable[..., Any]) -> None:
-        self.kernel = kernel
+        self.kernel, self.compiled = kernel, None
 
-    @functools.cached_property
-    def compiled(self) -> Any:
+    def compile(self) -> Any:
+        with ONE:
+            self.compiled = self.compiled or self._compile()
+        return self.compiled
+
+    def _compile(self) -> Any:
         signature = types.void(*[types.int64] * len(inspect.signature(self.kernel).parameters))
         options = {name: OPTIONS[name] for name in ("error_model", "fastmath")}
         return kept(lambda: cfunc(signature, cache=WRITABLE, **options)(self.kernel))
 
     @property
     def address(self) -> int:
-        return int(self.compiled.address)
+        return int(self.compile().address)
 
 
 def inner(*freedoms: str) -> Callable[[Callable[..., Any]], Any]:
@@ -83,5 +91,5 @@ def inner(*freedoms: str) -> Callable[[Callable[..., Any]], Any]:
 
 
 def inlined(kernel: Callable[..., Any]) -> Any:
-    """One that is called once: part of its caller, which saves compiling it twice."""
+    """One that is small or has one caller, and is a part of it: compiled for itself it would be compiled twice."""
     return njit(inline="always", **OPTIONS)(kernel)

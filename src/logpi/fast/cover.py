@@ -45,7 +45,7 @@ class Covering:
 
     @property
     def moves_policy(self) -> bool:
-        """Has a step of the policy, by a gradient or a natural one, been the plain path's?"""
+        """Does it move the policy, by a gradient or a natural step that agreed with the plain one?"""
         return self.main is not None and any(moves != "critic" for moves, _ in self.agreed)
 
     def ready(self, machine: Any) -> bool:

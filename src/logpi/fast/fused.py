@@ -37,7 +37,6 @@ class Fused(Covering):
         self.watched = [
             x for m in self.modules for x in (vars(m), m._forward_hooks, m._forward_pre_hooks, m._backward_hooks)
         ]
-        self.parameters = [p for m in self.modules for p in m._parameters.values() if p is not None]
         self.touched = self.attributes()
         self.main = self.cover(lambda: untouched(self.modules) and Machine(policy, critic if joint else None))
         self.fit = (
@@ -59,8 +58,8 @@ class Fused(Covering):
         return False
 
     def attributes(self) -> int:
-        """How many attributes and hooks modules and parameters have: more, once something was put on one."""
-        return sum(map(len, self.watched)) + sum(p._backward_hooks is not None for p in self.parameters)
+        """How many attributes and hooks the modules have: more, once something was put on one."""
+        return sum(map(len, self.watched))
 
     def collect(self, control: Any, policy: Policy, critic: nn.Module | None) -> Batch | None:
         """A whole batch of segments; None where it is not covered."""

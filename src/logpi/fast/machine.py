@@ -72,9 +72,8 @@ class Machine:
         self.parameters = [p for p, _ in self.pieces]
         self.places = np.array([[begin, p.numel()] for p, begin in self.pieces])
         self.plan[[update.REFRESH, update.FORWARD]] = update.renew.address, network.forward.address
-        self.head = head
         self.here = address(self.plan), address(self.x)
-        self.spread = address(self.places), len(self.places)
+        self.pieces_at = address(self.places), len(self.places)
 
     def lay(self, stack: Any, places: network.Places, theta: int, grad: int) -> np.ndarray:
         """The table of one network; layers side by side share their rows."""
@@ -95,16 +94,25 @@ class Machine:
         self.pieces.append((parameter, self.laid))
         self.laid += parameter.numel()
 
-    def prepare(self) -> None:
+    def own(self, tensors: np.ndarray) -> tuple[int, ...]:
+        """What the kernels begin with: the machine, and torch's `tensors` that it stands for."""
+        return *self.here, address(tensors), *self.pieces_at
+
+    def answers(self) -> None:
+        """For measurements: what the head says."""
+        if self.plan[update.POLICY_DEPTH] and not self.plan[update.ANSWER]:
+            self.plan[update.ANSWER] = heads.SAYS[self.plan[update.HEAD]][0].address
+
+    def link(self) -> None:
         """For updates: what they call, which another process may still be compiling; what it leaves out is compiled meanwhile."""
         if self.plan[update.BACKWARD]:
             return
         if warm.at_work():
             compile_whole(passes.report)
             warm.wait()
+        self.answers()
         if self.plan[update.POLICY_DEPTH]:
-            answer, pull = heads.SAYS[self.head]
-            self.plan[[update.ANSWER, update.PULL]] = answer.address, pull.address
+            self.plan[update.PULL] = heads.SAYS[self.plan[update.HEAD]][1].address
         self.plan[[update.EVALUATE, update.DIFFERENTIATE]] = tape.evaluate.address, tape.differentiate.address
         self.plan[update.BACKWARD] = network.backward.address
 

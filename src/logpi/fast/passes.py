@@ -131,7 +131,7 @@ def report(
                 found[6] += target * target
 
 
-@brief
+@entry
 def pack(places_at: int, count: int, data_at: int, rows: int, width: int) -> None:
     """data [rows, width] from `count` arrays; places of each: address, whether of int64, width, first column."""
     places, data = ints(places_at), floats(data_at)
@@ -144,9 +144,9 @@ def pack(places_at: int, count: int, data_at: int, rows: int, width: int) -> Non
 
 
 @inner()
-def recur(x: Any, decay: Any, y: Any, rows: int, steps: int) -> None:
+def recur(x: Any, decay: Any, y: Any, rows: int, steps: int, zero: Any) -> None:
     for r in range(rows):
-        last = x[0] * 0
+        last = zero
         for t in range(r * steps + steps - 1, r * steps - 1, -1):
             last = x[t] + decay[t] * last
             y[t] = last
@@ -156,9 +156,9 @@ def recur(x: Any, decay: Any, y: Any, rows: int, steps: int) -> None:
 def backward(x_at: int, decay_at: int, y_at: int, rows: int, steps: int, wide: bool) -> None:
     """y_t = x_t + decay_t y_{t+1} of every row; `wide` numbers are float64."""
     if wide:
-        recur(doubles(x_at), doubles(decay_at), doubles(y_at), rows, steps)
+        recur(doubles(x_at), doubles(decay_at), doubles(y_at), rows, steps, 0.0)
     else:
-        recur(floats(x_at), floats(decay_at), floats(y_at), rows, steps)
+        recur(floats(x_at), floats(decay_at), floats(y_at), rows, steps, f32(0))
 
 
 @brief

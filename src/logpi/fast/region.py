@@ -26,7 +26,7 @@ class Region:
             raise NotCovered("its natural step moves other parameters")
         if any(not p.requires_grad or p._backward_hooks for p in params):
             raise NotCovered("its parameters are frozen or have hooks")
-        machine.prepare()
+        machine.link()
         self.machine, self.loaded, self.data = machine, machine.loaded(program, columns.fields), columns.data
         self.order = np.concatenate([np.arange(at, at + n) for at, n in (places[id(p)] for p in params)])
         self.surrogate, mask = surrogate, rows.batch.mask
@@ -36,7 +36,7 @@ class Region:
     def arrays(self) -> tuple[int, ...]:
         """The addresses that every kernel begins with, and how many tensors there are."""
         m, self.tensors = self.machine, self.machine.tensors()
-        return (*m.here, *self.loaded.here, address(self.tensors), *m.spread)
+        return (*m.here, *self.loaded.here, address(self.tensors), *m.pieces_at)
 
     def gradient(self) -> tuple[Tensor, Tensor]:
         """(the surrogate, its gradient)."""
@@ -45,7 +45,7 @@ class Region:
         tensors = m.tensors(m.parameters, m.parameters)  # nothing is moved
         more = (self.data, index, self.weight, bounds)
         update.ascend(
-            *m.here, *self.loaded.here, address(tensors), *m.spread, *map(address, more), 1,
+            *m.here, *self.loaded.here, address(tensors), *m.pieces_at, *map(address, more), 1,
             0.0, -1.0, 0.9, 0.999, 1e-8, np.inf, address(found),
         )  # fmt: skip
         if self.surrogate.first_ratio is None:

@@ -26,15 +26,14 @@ def using(twins: Twins | None) -> Iterator[None]:
 def twinned(*types: torch.dtype) -> Callable[[F], F]:
     """A function of tensors that has a twin of its name: used where the switch is on and the tensors are for kernels.
 
-    That is of these `types` or bool, on the CPU, without a graph.
+    That is of these `types`, on the CPU, without a graph.
     """
-    read = (*types, torch.bool)
 
     def decorate(plain: F) -> F:
         @functools.wraps(plain)
         def either(*args: Any, **kwargs: Any) -> Any:
             twins = _twins.get()
-            if twins is None or kwargs or not taken([*args], read):
+            if twins is None or kwargs or not taken([*args], types):
                 return plain(*args, **kwargs)
             return twins[plain.__name__](*args)
 

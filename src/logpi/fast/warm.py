@@ -64,9 +64,9 @@ def compile_update() -> None:
     from logpi.fast import heads, network, tape, update
     from logpi.fast.compiled import compile_whole
 
-    compile_whole(update.ascend)
     for part in (network.backward, tape.differentiate, tape.evaluate, *heads.SAYS[heads.CATEGORICAL]):
-        assert part.address
+        part.compile()
+    compile_whole(update.ascend)  # last: `begin` looks for it
 
 
 if __name__ == "__main__":
