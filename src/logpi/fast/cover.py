@@ -1,5 +1,6 @@
 """What the twins can prove that they cover, whatever they compute with: layers, an optimiser, an objective. No numba here."""
 
+import abc
 import copy
 import math
 from collections.abc import Callable
@@ -22,7 +23,7 @@ KINDS = (nn.Tanh, nn.ReLU)  # what may follow a layer
 AGREE = 1e-3  # |a twin's - plain gradient| of a parameter over the plain one's length, in float32
 
 
-class Covering:
+class Covering(abc.ABC):
     """`reasons` says what is left to the plain path, each once; the caller tells and empties it."""
 
     def __init__(self) -> None:
@@ -48,17 +49,17 @@ class Covering:
         """Does it move the policy, by a gradient or a natural step that agreed with the plain one?"""
         return self.main is not None and any(moves != "critic" for moves, _ in self.agreed)
 
+    @abc.abstractmethod
     def ready(self, machine: Any) -> bool:
         """Is there one, of modules as they were made?"""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def ascent(self, machine: Any, surrogate: Any, rows: Rows, *how: Any) -> Any:
         """One ascent, ready to run (`key`, `agrees`, `run`, `info`), or NotCovered."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def divergence(self, machine: Any, rows: Rows) -> float:
         """The mean KL(old || pi) of all rows."""
-        raise NotImplementedError
 
     def ascend(
         self,
