@@ -10,7 +10,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from logpi import LogpiError, envs
-from logpi.envs import InArrays, InGroups
+from logpi.envs import InArrays, SendReceive
 from logpi.envs.loop import Loop
 
 
@@ -62,10 +62,10 @@ def test_actions_are_taken_in_any_type_that_can_be_cast() -> None:
     assert np.array_equal(x.obs, y.obs) and np.array_equal(x.reward, y.reward)
 
 
-def test_who_steps_in_arrays_and_who_in_groups() -> None:
+def test_who_steps_in_arrays_and_who_as_they_come() -> None:
     sync, vector, native = (envs.make("CartPole-v1", 2, backend) for backend in ("sync", "vector", "native"))
     assert isinstance(sync, InArrays) and isinstance(vector, InArrays) and not isinstance(native, InArrays)
-    assert not isinstance(sync, InGroups) and not isinstance(vector, InGroups)
+    assert not isinstance(sync, SendReceive) and not isinstance(vector, SendReceive)
 
 
 class Grows(gym.Env):

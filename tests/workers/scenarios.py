@@ -69,10 +69,10 @@ def check(batch: Any, seen: set, carried: dict) -> int:
     return int(batch.mask.sum())
 
 
-def kills(count: int, seed: int = 0, env: Any = Healthy) -> dict[str, float]:
+def kills(count: int, seed: int = 0, env: Any = Healthy, **settings: Any) -> dict[str, float]:
     """SIGKILL workers at random moments of a training rollout; found within 1 s, every batch full, nothing twice."""
     draw, rows, length = random.Random(seed), 6, 16
-    parts = collector(env, A2C(envs=rows, length=length), normalise_reward=False)
+    parts = collector(env, A2C(envs=rows, length=length), normalise_reward=False, **settings)
     made, seen, carried, killed, found = parts.collect.envs, set[Any](), dict[int, Any](), 0, 0
     slowest, broken = 0.0, 0
     try:

@@ -141,7 +141,7 @@ def test_a_process_that_is_gone_when_the_state_is_asked_for_is_made_good_in_the_
 def test_an_interrupted_step_is_not_taken_for_the_next_ones_answer() -> None:
     made = async_envs()
     made.reset([*range(6)])
-    made.send(0, HEALTHY.numpy()[:3])  # and KeyboardInterrupt before its answer was received
+    made.send(np.arange(3), HEALTHY.numpy()[:3])  # and KeyboardInterrupt before its answer was received
     step = made.step(HEALTHY)
     assert step.broken.tolist() == [True] * 3 + [False] * 3 and "was interrupted" in str(made.failures[0])
     made.close()

@@ -8,7 +8,7 @@ import gymnasium
 import torch
 from gymnasium.vector import AutoresetMode
 
-from logpi.envs.base import Environments, InArrays, InGroups, Step, StepArrays
+from logpi.envs.base import Environments, InArrays, SendReceive, Step, StepArrays
 from logpi.envs.cartpole import CartPole
 from logpi.envs.gym import Gymnasium
 from logpi.envs.loop import Loop
@@ -18,7 +18,7 @@ from logpi.errors import LogpiError, nearest, short
 from logpi.workers.construct import Registered
 from logpi.workers.guard import Guard
 
-__all__ = ["NATIVE", "Backend", "Environments", "InArrays", "InGroups", "Step", "StepArrays", "make"]
+__all__ = ["NATIVE", "Backend", "Environments", "InArrays", "SendReceive", "Step", "StepArrays", "make"]
 
 Backend = Literal["auto", "native", "vector", "sync", "async"]
 NATIVE: dict[str, Callable[..., Any]] = {"CartPole-v1": CartPole} | TABULAR

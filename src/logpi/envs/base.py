@@ -76,20 +76,21 @@ class InArrays(Protocol):
 
 
 @runtime_checkable
-class InGroups(InArrays, Protocol):
-    """Environments of which one group steps while the caller decides for another.
+class SendReceive(InArrays, Protocol):
+    """Environments of which some step while the caller decides for others, whoever is done first.
 
-    `step_array` is `send` to every group, then `receive` from every group. How n is cut depends on n alone.
+    `step_array` is `send` to all, then `receive` until all have come.
     """
 
-    groups: list[slice]  # of the environments: contiguous, all of them, in order
+    def send(self, rows: np.ndarray, action: np.ndarray) -> None:
+        """Let these environments step, action [len(rows), *action], and come back at once.
 
-    def send(self, group: int, action: np.ndarray) -> None:
-        """Let the group step, action [rows of the group, *action], and come back at once; `receive` it before the next
-        `send`, and every group before any other call."""
+        rows: every environment, or what `receive` gave. They are received before they are sent again, and all of them before
+        any other call.
+        """
         ...
 
-    def receive(self, group: int) -> StepArrays:
-        """What the step gave, [rows of the group, ...]: of `obs`, valid until the group's next `receive`; of the rest,
-        until its next `send`."""
+    def receive(self) -> tuple[np.ndarray, StepArrays]:
+        """Wait until at least one environment that was sent has stepped: (which ones have, what their steps gave), the
+        latter the caller's own."""
         ...

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from multiprocessing.util import Finalize
 from typing import Any, Literal
 
@@ -15,7 +16,9 @@ from logpi.errors import EnvironmentFailed, LogpiError
 from logpi.workers import wire, work
 from logpi.workers.guard import Guard
 from logpi.workers.shared import Shared
-from logpi.workers.worker import BUILD, CONTEXT, Worker, ask, end, step
+from logpi.workers.wires import Wires
+from logpi.workers.child import FINE
+from logpi.workers.worker import BUILD, CONTEXT, Watch, Worker, ask, end, step
 
 SLOW = 60.0  # seconds that making an environment may take, if step_timeout is not longer
 STRIKES = 3  # failures of one environment without a good step in between that end the run
@@ -54,7 +57,8 @@ class Workers:
         self.seeds: list[int] | None = None  # of the last reset
         self.first = np.zeros(n, bool)  # still in the episode that this seed began
         self.repairs, self.entropy = 0, 0
-        self.lost: set[tuple[int, int]] = set()  # (worker, group) that went with its process, and is yet to be told
+        self.sent: set[int] = set()  # groups that have not been received yet
+        self.lost: set[int] = set()  # groups that went with their process, and are yet to be told
         workers, self.note = (workers, "") if workers else _tried(construct, example.name, n)
         slices = np.array_split(np.arange(n), min(n, workers))
         self.shared = self._share(len(slices))
@@ -62,10 +66,11 @@ class Workers:
         self.last = self.arrays["obs"].copy()  # observations as they were given out
         numbers = [range(int(x[0]), int(x[-1]) + 1) for x in slices]
         self.workers = [Worker(i, own, example.name, construct, self.shared) for i, own in enumerate(numbers)]
-        self.groups = [slice(0, n)] if n == 1 else [slice(0, n // 2), slice(n // 2, n)]
-        self.parts = [[x for x in (_part(worker, rows) for worker in self.workers) if x] for rows in self.groups]
+        self.groups = [Group(worker, own) for worker in self.workers for own in _halves(worker.numbers)]
+        self.group_of = [g for g, group in enumerate(self.groups) for _ in group.rows]
         self._end = Finalize(self, end, (self.workers,), exitpriority=10)
         self._start()
+        self.watch = Watch(self.workers)
 
     def _share(self, workers: int) -> Shared:
         obs = ((self.n, *(self.observation_space.shape or ())), self.observation_space.dtype)
@@ -95,7 +100,7 @@ class Workers:
         request = wire.encode({"do": "reset", "seeds": self.seeds})
         for worker, answer in ask(self._all(), [request] * len(self.workers), self.step_timeout):
             self._repair(worker, answer)
-        self.lost.clear()
+        self.lost.clear(), self.sent.clear()
         self.last[...] = self.arrays["obs"]
         return torch.from_numpy(self.last.copy())
 
@@ -103,64 +108,97 @@ class Workers:
         return self.step_array(action.cpu().numpy()).tensors()
 
     def step_array(self, action: np.ndarray) -> StepArrays:
-        for group, rows in enumerate(self.groups):
-            self.send(group, action[rows])
-        broken = [self._wait(group) for group in range(len(self.groups))]
-        return self._given(slice(0, self.n), any(broken))
+        self.send(np.arange(self.n), action)
+        parts = []
+        while self.sent:
+            parts.append(self.receive())
+        if len(parts) == 1 and len(self.groups) == 1:
+            return parts[0][1]
+        order = np.concatenate([rows for rows, _ in parts]).argsort()
+        broken = any(x.broken is not None for _, x in parts)
+        every = zip(*(x if x.broken is not None or not broken else _unbroken(x) for _, x in parts), strict=True)
+        return StepArrays(*(None if part[0] is None else np.concatenate(part)[order] for part in every))
 
-    def send(self, group: int, action: np.ndarray) -> None:
+    def send(self, rows: np.ndarray, action: np.ndarray) -> None:
         self._all()
-        self.arrays["action"][self.groups[group]] = action
-        for worker, _, request in self.parts[group]:
-            if (worker.index, group) not in self.lost:
-                worker.ask(group, request)
+        self.arrays["action"][rows] = action
+        asked, at = rows.tolist(), 0
+        while at < len(asked):
+            g = self.group_of[asked[at]]
+            group = self.groups[g]
+            if g not in self.lost:
+                group.worker.ask(g, group.request)
+            self.sent.add(g)
+            at += len(group.rows)
 
-    def receive(self, group: int) -> StepArrays:
-        return self._given(self.groups[group], self._wait(group))
+    def receive(self) -> tuple[np.ndarray, StepArrays]:
+        if not self.sent:
+            raise LogpiError("No environment was sent anything that it could answer: send, then receive.")
+        while not (came := [g for g in self.sent if g in self.lost or self.groups[g].worker.has(g)]):
+            self.watch.wait(self.step_timeout)
+        fine = [g for g in came if g not in self.lost and self.groups[g].worker.fine(g)]
+        if not fine:
+            return self._made_good(came[0])
+        for g in fine:
+            self.groups[g].worker.take(g)
+        self.sent.difference_update(fine)
+        rows = np.array([row for g in fine for row in self.groups[g].rows])
+        self.strikes[rows] = 0
+        return rows, self._given(rows)
 
-    def _wait(self, group: int) -> bool:
-        """Until the group has stepped and what failed is made good; whether a step was lost."""
-        rows, x, failed, lost = self.groups[group], self.arrays, [], False
-        deadline = time.monotonic() + self.step_timeout
-        for worker, own, _ in reversed(self.parts[group]):  # who was asked last answers last: one wait for all
-            if (worker.index, group) in self.lost:
-                self.lost.remove((worker.index, group))
-                x["broken"][own] = lost = True
-            elif answer := worker.answer(group, deadline, self.step_timeout):
-                failed.append((worker, answer))
-                if isinstance(answer, EnvironmentFailed):
-                    x["broken"][own] = True
-        if failed or lost:
-            for name in ("reward", "terminated", "truncated"):
-                x[name][rows][x["broken"][rows]] = 0
-            self.strikes[rows][~x["broken"][rows]] = 0
-        else:
-            self.strikes[rows] = 0
-        ended = x["terminated"][rows] | x["truncated"][rows]
-        if ended.any():
-            self.breaks[rows][ended], self.first[rows][ended] = 0, False
-        for worker, answer in reversed(failed):
-            self._repair(worker, answer, group)
-        return bool((failed or lost) and x["broken"][rows].any())
-
-    def _given(self, rows: slice, broken: bool) -> StepArrays:
-        """What is in the arrays; observations as a copy in which no worker writes."""
-        final, reward, terminated, truncated, flags, obs = (
-            self.arrays[name][rows] for name in ("final", "reward", "terminated", "truncated", "broken", "obs")
+    def _given(self, rows: np.ndarray) -> StepArrays:
+        """What is in the arrays, as copies in which no worker writes."""
+        obs, reward, terminated, truncated = (
+            self.arrays[name].take(rows, 0) for name in ("obs", "reward", "terminated", "truncated")
         )
-        last, known = self.last[rows], terminated | truncated
-        if broken:
-            final[flags] = last[flags]
-            known |= flags
-        last[...] = obs
-        if not known.any():
-            return StepArrays(last, last, reward, terminated, truncated)
-        final[~known] = last[~known]
-        given = StepArrays(last, final, reward, terminated, truncated)
-        return given._replace(mask=~flags, broken=flags.copy()) if broken else given
+        self.last[rows] = obs
+        if not (ended := terminated | truncated).any():
+            return StepArrays(obs, obs, reward, terminated, truncated)
+        over = rows[ended]
+        self.breaks[over], self.first[over] = 0, False
+        final = obs.copy()
+        final[ended] = self.arrays["final"][over]
+        return StepArrays(obs, final, reward, terminated, truncated)
+
+    @cached_property
+    def wires(self) -> Wires:
+        """For a kernel that sends and receives by itself: between `hand_over` and `stepped`."""
+        return Wires(self.workers, self.groups)
+
+    def hand_over(self) -> bool:
+        """May a kernel go on from here? Not where there is more to do than steps."""
+        return not self.lost and self.wires.take_over()
+
+    def stepped(self, rows: np.ndarray) -> None:
+        """A kernel has, with `wires`: these environments at least once; `last` is what they showed."""
+        self.sent = self.wires.hand_back(time.monotonic())
+        self.strikes[rows] = 0
+        over = self.wires.over.view(bool)
+        self.breaks[over], self.first[over] = 0, False
+
+    def _made_good(self, g: int) -> tuple[np.ndarray, StepArrays]:
+        """What a group in which something failed gave: new episodes in the place of those that broke."""
+        x, group = self.arrays, self.groups[g]
+        rows = np.array(group.rows)
+        self.sent.remove(g)
+        answer: bytes | EnvironmentFailed = FINE if g in self.lost else group.worker.take(g)
+        if g in self.lost or isinstance(answer, EnvironmentFailed):
+            x["broken"][rows] = True
+            self.lost.discard(g)
+        broken, before = x["broken"][rows], self.last[rows]
+        for name in ("reward", "terminated", "truncated"):
+            x[name][rows[broken]] = 0
+        self.strikes[rows[~broken]] = 0
+        self._repair(group.worker, answer, g)
+        given = self._given(rows)
+        if not broken.any():
+            return rows, given
+        final = given.final.copy()
+        final[broken] = before[broken]
+        return rows, given._replace(final=final, mask=~broken, broken=broken)
 
     def _repair(self, worker: Worker, answer: bytes | EnvironmentFailed, group: int = -1) -> None:
-        """Nothing, if nothing failed in this group; else raise, or new episodes in the place of those that broke."""
+        """Nothing, if nothing failed; else raise, or new episodes in the place of those that broke. group: whose step it was."""
         while failed := _failed(answer):
             for failure in failed:
                 n = failure.number
@@ -173,8 +211,7 @@ class Workers:
             if worker.failure is not None:
                 worker.start()
                 numbers = [*worker.numbers]
-                others = [g for g, parts in enumerate(self.parts) if g != group and any(worker is x for x, *_ in parts)]
-                self.lost |= {(worker.index, other) for other in others}
+                self.lost |= {g for g, x in enumerate(self.groups) if g != group and x.worker is worker}
             seeds = [self._seed(number) for number in numbers]
             request = wire.encode({"do": "build", "numbers": numbers, "seeds": seeds})
             ((_, answer),) = ask([worker], [request], max(SLOW, self.step_timeout), BUILD)
@@ -195,6 +232,7 @@ class Workers:
         """None, too, where a process is gone: the next step tells of it."""
         if self.lost:
             return None
+        self.sent.clear()
         requests = [wire.encode({"do": "state"})] * len(self.workers)
         answers = [answer for _, answer in ask(self.workers, requests, 10 * max(SLOW, self.step_timeout))]
         if not answers or any(isinstance(answer, EnvironmentFailed) for answer in answers):
@@ -212,7 +250,7 @@ class Workers:
             for failure in _failed(answer):
                 self.close()
                 raise failure
-        self.lost.clear()
+        self.lost.clear(), self.sent.clear()
         self.last[...] = self.arrays["obs"]
 
     def close(self) -> None:
@@ -222,10 +260,22 @@ class Workers:
         self.workers = []
 
 
-def _part(worker: Worker, rows: slice) -> tuple[Worker, slice, bytes] | None:
-    """The environments of a group that the worker has, and the request to step them."""
-    own = slice(max(rows.start, worker.numbers.start), min(rows.stop, worker.numbers.stop))
-    return (worker, own, step(own)) if own.start < own.stop else None
+class Group:
+    """Environments of one worker that step together."""
+
+    def __init__(self, worker: Worker, rows: range) -> None:
+        self.worker, self.rows, self.request = worker, rows, step(rows)
+
+
+def _halves(numbers: range) -> list[range]:
+    """A worker's environments in two groups: it steps one while the caller decides for the other."""
+    half = len(numbers) // 2
+    return [numbers[:half], numbers[half:]] if half else [numbers]
+
+
+def _unbroken(x: StepArrays) -> StepArrays:
+    none = np.zeros(len(x.reward), bool)
+    return x._replace(mask=~none, broken=none)
 
 
 def _tried(construct: Callable[[], gymnasium.Env], name: str, n: int) -> tuple[int, str]:

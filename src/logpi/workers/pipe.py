@@ -45,6 +45,12 @@ class Channel:
 
     def receive(self, deadline: float | None = None) -> bytes:
         """The next message; TimeoutError when it is not whole until `deadline`, EOFError when nobody is there."""
+        while (data := self.look()) is None:
+            self._wait(deadline)
+        return data
+
+    def look(self) -> bytes | None:
+        """The next message, None while it is not whole (an end that knows of no `other` waits for it); EOFError as above."""
         while True:
             end = HEADER + int.from_bytes(self.got[:HEADER], "little")
             if HEADER <= len(self.got) >= end:
@@ -54,8 +60,7 @@ class Channel:
             try:
                 part = os.read(self.reader, READ)
             except BlockingIOError:
-                self._wait(deadline)
-                continue
+                return None
             if not part:
                 raise EOFError
             self.got += part

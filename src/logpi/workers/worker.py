@@ -7,13 +7,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
+from select import poll
 from typing import Any
 
 import gymnasium
 
 from logpi.errors import EnvironmentFailed, LogpiError
 from logpi.workers import child
-from logpi.workers.pipe import Channel, framed
+from logpi.workers.pipe import POLLIN, Channel, framed
 from logpi.workers.shared import Shared
 
 METHODS = multiprocessing.get_all_start_methods()
@@ -34,9 +35,11 @@ class Worker:
         self.failure: EnvironmentFailed | None = None  # how the process went
         self.ready = False  # it has answered once
         self.owed: deque[int] = deque()  # groups whose step it was asked for, in that order
-        self.came: dict[int, bytes] = {}  # answers that nobody has asked for yet
+        self.came: dict[int, bytes] = {}  # answers that nobody has taken yet
+        self.since = 0.0  # when it began to owe what it owes longest
         self.process: Any = None
         self.channel: Channel
+        self.files: tuple[int, ...] = ()  # readable when there is an answer; when the process is gone
 
     def start(self) -> None:
         """A new process, in the place of the one before."""
@@ -61,12 +64,15 @@ class Worker:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close(), their_reader.close()
         self.process, self.channel = process, Channel(reader, writer, process.sentinel)
+        self.files = self.channel.reader, process.sentinel
 
     def ask(self, key: int, request: bytes, deadline: float | None = None) -> None:
         """key: the group that is to step, BUILD or WORD. deadline: None where the request is a `step`."""
         if self.failure is None and (key in self.owed or key in self.came or (key == WORD and self.owed)):
             self._give_up("was interrupted")
         if self.failure is None:
+            if not self.owed:
+                self.since = time.monotonic()
             self.owed.append(key)
             with contextlib.suppress(OSError):  # `answer` finds out how it died, or that it does not read
                 if deadline is None:
@@ -77,17 +83,48 @@ class Worker:
     def answer(self, key: int, deadline: float, seconds: float) -> bytes | EnvironmentFailed:
         """Its answer, once there is one or its process is gone; else how it failed."""
         try:
-            while self.failure is None and key not in self.came:
-                self.came[self.owed[0]] = self.channel.receive(deadline)
-                self.owed.popleft()
-                self.ready = True
+            while not self.has(key):
+                self._keep(self.channel.receive(deadline))
         except TimeoutError:
-            alive = self.process.exitcode is None
-            self._give_up(f"gave no answer for {seconds:g} s" if alive else _end(self.process.exitcode))
+            self.silent(seconds)
         except (EOFError, OSError):
-            self.process.join(PATIENCE)
-            self._give_up(_end(self.process.exitcode))
+            self._gone()
+        return self.take(key)
+
+    def look(self, gone: bool) -> None:
+        """Keep what it has answered, without waiting. gone: its process is."""
+        try:
+            before = len(self.owed)
+            while (found := self.channel.look()) is not None:
+                self._keep(found)
+            if gone and len(self.owed) == before:
+                self._gone()
+        except (EOFError, OSError):
+            self._gone()
+
+    def has(self, key: int) -> bool:
+        """Is there nothing to wait for?"""
+        return key in self.came or self.failure is not None
+
+    def fine(self, key: int) -> bool:
+        """Has it done what it was asked, and nothing failed?"""
+        return self.failure is None and self.came.get(key) == child.FINE
+
+    def take(self, key: int) -> bytes | EnvironmentFailed:
         return self.came.pop(key) if self.failure is None else self.failure
+
+    def _keep(self, found: bytes) -> None:
+        self.came[self.owed.popleft()] = found
+        self.ready, self.since = True, time.monotonic()
+
+    def silent(self, seconds: float) -> None:
+        """It has owed an answer for so long that nothing more is expected of it."""
+        alive = self.process.exitcode is None
+        self._give_up(f"gave no answer for {seconds:g} s" if alive else _end(self.process.exitcode))
+
+    def _gone(self) -> None:
+        self.process.join(PATIENCE)
+        self._give_up(_end(self.process.exitcode))
 
     def _give_up(self, how: str) -> None:
         first, last, at = self.numbers[0], self.numbers[-1], int(self.at[self.index])
@@ -109,7 +146,33 @@ class Worker:
             self.process.join()
             self.process.close()
             self.channel.close()
-            self.process = None
+            self.process, self.files = None, ()
+
+
+class Watch:
+    """Looks after several workers at once."""
+
+    def __init__(self, workers: Sequence[Worker]) -> None:
+        self.workers, self.files = workers, list[tuple[int, ...]]()
+
+    def wait(self, seconds: float) -> None:
+        """Until one has answered or is gone. Who has owed an answer for `seconds` is given up."""
+        self._follow()
+        longest = min((worker.since for worker in self.workers if worker.owed), default=0.0)
+        ready = {file for file, _ in self.poll.poll(1000 * max(0.0, longest + seconds - time.monotonic()))}
+        for worker, files in zip(self.workers, self.files, strict=True):
+            if not ready.isdisjoint(files):
+                worker.look(gone=files[1] in ready)
+            elif not ready and worker.owed and worker.since <= time.monotonic() - seconds:
+                worker.silent(seconds)
+
+    def _follow(self) -> None:
+        """Processes that are new, or no more."""
+        files = [worker.files for worker in self.workers]
+        if files != self.files:
+            self.files, self.poll = files, poll()
+            for file in (file for pair in files for file in pair):
+                self.poll.register(file, POLLIN)
 
 
 def _end(code: int | None) -> str:
