@@ -7,8 +7,8 @@ import numpy as np
 from logpi.fast import network, special, tape, update
 from logpi.fast.compiled import entry
 from logpi.fast.machine import Loaded, address
+from logpi.fast.tile import STRIP, at, call, floats, ints
 from logpi.fast.tile import address as of
-from logpi.fast.tile import at, call, floats, ints
 from logpi.fast.tile import product as tiles
 
 BLOCK, COUNT, FIRST, TAPE = tape.BLOCK, update.COUNT, update.FIRST, update.TAPE
@@ -18,7 +18,7 @@ digamma, trigamma = special.digamma, special.trigamma
 
 @entry
 def _product(a: int, sm: int, sk: int, b: int, ldb: int, c: int, ldc: int, m: int, n: int, k: int, add: bool) -> None:
-    tiles(floats(a), sm, sk, floats(b), ldb, floats(c), ldc, m, n, k, add)
+    tiles(floats(a), sm, sk, floats(b), ldb, STRIP, floats(c), ldc, m, n, k, add)
 
 
 @entry

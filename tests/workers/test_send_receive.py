@@ -137,7 +137,9 @@ def test_a_step_that_came_before_its_worker_died_is_kept_and_what_follows_it_is_
     assert np.array_equal(x.obs, np.stack([obs[:3, 0], np.ones(3)], 1)), "its episodes are those it had"
     stepped(made, FIRST)  # which are no more
     y = received(made, FIRST)
-    assert y.broken is not None and y.broken.all() and np.array_equal(y.final, x.obs), "a break shows what was seen last"
+    assert y.broken is not None and y.broken.all() and np.array_equal(y.final, x.obs), (
+        "a break shows what was seen last"
+    )
     made.close()
 
 

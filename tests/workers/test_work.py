@@ -56,9 +56,9 @@ def test_no_trial_where_the_number_is_said_or_is_clear(monkeypatch: pytest.Monke
 
 def test_a_trial_that_fails_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "cores", lambda: 2)
-    from logpi.envs.workers import _tried
+    from logpi.workers.trial import tried
 
-    assert _tried(BadStart, "BadStart", 5) == (
+    assert tried(BadStart, "BadStart", 5, 60.0) == (
         2,
         "2 workers on 2 cores: a trial of BadStart failed (--workers sets another number).",
     )

@@ -42,6 +42,18 @@ class StepArrays(NamedTuple):
         return Step(*(None if x is None else torch.from_numpy(np.array(x)) for x in self))  # type: ignore[arg-type]
 
 
+def joined(parts: Sequence[tuple[np.ndarray, StepArrays]]) -> StepArrays:
+    """One step of all environments, from which ones each part is of."""
+    order = np.concatenate([rows for rows, _ in parts]).argsort()
+    names = StepArrays._fields[:5] if all(x.broken is None for _, x in parts) else StepArrays._fields
+    missing = {"mask": np.ones, "broken": np.zeros}  # where nothing broke
+    every = [
+        [missing[name](len(x.reward), bool) if getattr(x, name) is None else getattr(x, name) for _, x in parts]
+        for name in names
+    ]
+    return StepArrays(*(np.concatenate(x)[order] for x in every))
+
+
 class Environments(Protocol):
     """n environments that reset themselves when an episode ends."""
 

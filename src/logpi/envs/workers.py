@@ -11,14 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from logpi.envs.base import Step, StepArrays
+from logpi.envs.base import Step, StepArrays, joined
 from logpi.errors import EnvironmentFailed, LogpiError
-from logpi.workers import wire, work
+from logpi.workers import wire
+from logpi.workers.child import FINE
 from logpi.workers.guard import Guard
 from logpi.workers.shared import Shared
+from logpi.workers.trial import tried
 from logpi.workers.wires import Wires
-from logpi.workers.child import FINE
-from logpi.workers.worker import BUILD, CONTEXT, Watch, Worker, ask, end, step
+from logpi.workers.worker import BUILD, CONTEXT, Watch, Worker, ask, end, failures_in, step
 
 SLOW = 60.0  # seconds that making an environment may take, if step_timeout is not longer
 STRIKES = 3  # failures of one environment without a good step in between that end the run
@@ -59,7 +60,7 @@ class Workers:
         self.repairs, self.entropy = 0, 0
         self.sent: set[int] = set()  # groups that have not been received yet
         self.lost: set[int] = set()  # groups that went with their process, and are yet to be told
-        workers, self.note = (workers, "") if workers else _tried(construct, example.name, n)
+        workers, self.note = (workers, "") if workers else tried(construct, example.name, n, SLOW)
         slices = np.array_split(np.arange(n), min(n, workers))
         self.shared = self._share(len(slices))
         self.arrays = self.shared.arrays()
@@ -88,7 +89,7 @@ class Workers:
             raise
         requests = [wire.encode({"do": "build", "numbers": [*w.numbers], "seeds": None}) for w in self.workers]
         for _, answer in ask(self.workers, requests, max(SLOW, self.step_timeout), BUILD):
-            for failure in _failed(answer):
+            for failure in failures_in(answer):
                 self.close()
                 raise failure
 
@@ -100,7 +101,7 @@ class Workers:
         request = wire.encode({"do": "reset", "seeds": self.seeds})
         for worker, answer in ask(self._all(), [request] * len(self.workers), self.step_timeout):
             self._repair(worker, answer)
-        self.lost.clear(), self.sent.clear()
+        self.lost, self.sent = set(), set()
         self.last[...] = self.arrays["obs"]
         return torch.from_numpy(self.last.copy())
 
@@ -112,12 +113,7 @@ class Workers:
         parts = []
         while self.sent:
             parts.append(self.receive())
-        if len(parts) == 1 and len(self.groups) == 1:
-            return parts[0][1]
-        order = np.concatenate([rows for rows, _ in parts]).argsort()
-        broken = any(x.broken is not None for _, x in parts)
-        every = zip(*(x if x.broken is not None or not broken else _unbroken(x) for _, x in parts), strict=True)
-        return StepArrays(*(None if part[0] is None else np.concatenate(part)[order] for part in every))
+        return joined(parts)
 
     def send(self, rows: np.ndarray, action: np.ndarray) -> None:
         self._all()
@@ -199,7 +195,7 @@ class Workers:
 
     def _repair(self, worker: Worker, answer: bytes | EnvironmentFailed, group: int = -1) -> None:
         """Nothing, if nothing failed; else raise, or new episodes in the place of those that broke. group: whose step it was."""
-        while failed := _failed(answer):
+        while failed := failures_in(answer):
             for failure in failed:
                 n = failure.number
                 self.strikes[n], self.breaks[n] = self.strikes[n] + 1, self.breaks[n] + 1
@@ -247,10 +243,10 @@ class Workers:
         own = [[state["envs"][number] for number in worker.numbers] for worker in self._all()]
         requests = [wire.encode({"do": "load", "states": x}) for x in own]
         for _, answer in ask(self.workers, requests, 10 * max(SLOW, self.step_timeout)):
-            for failure in _failed(answer):
+            for failure in failures_in(answer):
                 self.close()
                 raise failure
-        self.lost.clear(), self.sent.clear()
+        self.lost, self.sent = set(), set()
         self.last[...] = self.arrays["obs"]
 
     def close(self) -> None:
@@ -264,41 +260,10 @@ class Group:
     """Environments of one worker that step together."""
 
     def __init__(self, worker: Worker, rows: range) -> None:
-        self.worker, self.rows, self.request = worker, rows, step(rows)
+        self.worker, self.rows, self.request = worker, rows, step(rows)  # what asks the worker for a step of theirs
 
 
 def _halves(numbers: range) -> list[range]:
     """A worker's environments in two groups: it steps one while the caller decides for the other."""
     half = len(numbers) // 2
     return [numbers[:half], numbers[half:]] if half else [numbers]
-
-
-def _unbroken(x: StepArrays) -> StepArrays:
-    none = np.zeros(len(x.reward), bool)
-    return x._replace(mask=~none, broken=none)
-
-
-def _tried(construct: Callable[[], gymnasium.Env], name: str, n: int) -> tuple[int, str]:
-    """How many workers, and a line that says why. The trial has a process of its own, so that no run sees anything of it."""
-    if n <= work.workers_for(n, 1.0):
-        return n, ""
-    worker = Worker(0, range(1), name, construct, Shared(CONTEXT, {"at": ((1,), np.int64)}))
-    try:
-        worker.start()
-        ((_, answer),) = ask([worker], [wire.encode({"do": "try"})], SLOW)
-    finally:
-        end([worker])
-    if isinstance(answer, EnvironmentFailed) or _failed(answer):
-        share, why = 1.0, f"a trial of {name} failed"
-    else:
-        found = wire.decode(answer)
-        share = found["share"]
-        why = f"a step of {name} takes {1000 * found['seconds']:.3g} ms, {share:.0%} of it at work"
-    workers = work.workers_for(n, share)
-    return workers, f"{workers} workers on {work.cores()} cores: {why} (--workers sets another number)."
-
-
-def _failed(answer: bytes | EnvironmentFailed) -> list[EnvironmentFailed]:
-    if isinstance(answer, EnvironmentFailed):
-        return [answer]
-    return [EnvironmentFailed(*x) for x in wire.decode(answer)["failed"]] if answer else []

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from logpi.fast.compiled import Part, inner
-from logpi.fast.tile import PAD, at, copy, floats, ints, product
+from logpi.fast.tile import PAD, STRIP, at, copy, floats, ints, product
 
-# columns of the table: widths, then places of parameters, transposed weights, padded biases, activations, their
-# gradients, the gradients of the parameters; of a tangent, its transposed weights and its activations
-IN, OUT, W, B, WT, BIAS, H, D, G, DB, GRAD, LD_IN, LD_OUT, KIND, TURNED, VT, T = range(17)
-COLUMNS = 17
+# columns of the table: widths, then places of parameters, weights in strips of columns, transposed and as they are, padded
+# biases, activations, their gradients, the gradients of the parameters; of a tangent, its transposed weights and its activations
+IN, OUT, W, B, WT, WS, BIAS, H, D, G, DB, GRAD, LD_IN, LD_OUT, KIND, TURNED, VT, T = range(18)
+COLUMNS = 18
 LINEAR, TANH, RELU = range(3)
 NARROW = 4  # outputs up to which a layer is a few dot products
 
@@ -48,15 +48,33 @@ def tanh(x: Any) -> Any:
 
 
 @inner()
+def strips(w: Any, n_in: int, n_out: int, to: Any) -> None:
+    """The weights [n_out, n_in] in strips of STRIP columns; what a last one lacks is left as it is."""
+    for begin in range(0, n_in, STRIP):
+        count, own = min(STRIP, n_in - begin), at(to, begin * n_out)
+        for j in range(n_out):
+            copy(at(own, j * STRIP), at(w, j * n_in + begin), count)
+
+
+@inner()
+def turned(w: Any, n_in: int, n_out: int, to: Any) -> None:
+    """The same of their transpose [n_in, n_out]."""
+    for begin in range(0, n_out, STRIP):
+        count, own = min(STRIP, n_out - begin), at(to, begin * n_in)
+        for k in range(n_in):
+            for j in range(count):
+                own[k * STRIP + j] = w[(begin + j) * n_in + k]
+
+
+@inner()
 def load(net: Any, depth: int, x: Any) -> None:
-    """Transposed weights and padded biases, from the parameters."""
+    """Weights in strips and padded biases, from the parameters."""
     for layer in range(depth):
         t = at(net, layer * COLUMNS)
-        n_in, n_out, w, to, ld = t[IN], t[OUT], at(x, t[W]), at(x, t[WT]), t[LD_OUT]
-        for k in range(n_in):
-            for j in range(n_out):
-                to[k * ld + j] = w[j * n_in + k]
-        copy(at(x, t[BIAS]), at(x, t[B]), n_out)
+        turned(at(x, t[W]), t[IN], t[OUT], at(x, t[WT]))
+        if layer:
+            strips(at(x, t[W]), t[IN], t[OUT], at(x, t[WS]))
+        copy(at(x, t[BIAS]), at(x, t[B]), t[OUT])
 
 
 @inner("reassoc", "nsz")
@@ -95,7 +113,7 @@ def forward(net_at: int, depth: int, x_at: int, rows: int, n: int) -> None:
         if t[OUT] <= NARROW:
             narrow(below, ld_in, at(x, t[W]), n_in, y, ld, t[OUT], n)
         else:
-            product(below, ld_in, 1, at(x, t[WT]), ld, y, ld, n, ld, n_in, False)
+            product(below, ld_in, 1, at(x, t[WT]), STRIP, STRIP * n_in, y, ld, n, ld, n_in, False)
         activate(y, at(x, t[BIAS]), ld, n, t[KIND])
         below = y
 
@@ -134,13 +152,13 @@ def backward(net_at: int, depth: int, x_at: int, rows: int, n: int, more: int) -
         n_in, ld_in, ld, d, g = t[IN], t[LD_IN], t[LD_OUT], at(x, t[D]), at(x, t[G])
         below = at(x, rows if layer == 0 else net[(layer - 1) * COLUMNS + H])
         if t[TURNED]:
-            product(below, 1, ld_in, d, ld, g, ld, n_in, ld, n, add)
+            product(below, 1, ld_in, d, ld, STRIP, g, ld, n_in, ld, n, add)
         else:
-            product(d, 1, ld, below, ld_in, g, ld_in, t[OUT], ld_in, n, add)
+            product(d, 1, ld, below, ld_in, STRIP, g, ld_in, t[OUT], ld_in, n, add)
         total(d, ld, n, at(x, t[DB]), add)
         if layer:
             under = at(x, net[(layer - 1) * COLUMNS + D])
-            product(d, ld, 1, at(x, t[W]), n_in, under, ld_in, n, ld_in, t[OUT], False)
+            product(d, ld, 1, at(x, t[WS]), STRIP, STRIP * t[OUT], under, ld_in, n, ld_in, t[OUT], False)
             slope(under, below, n * ld_in, net[(layer - 1) * COLUMNS + KIND])
 
 
@@ -164,10 +182,7 @@ def turn(net: Any, depth: int, x: Any, v: Any, theta: int) -> None:
     """The transposed weights of a direction `v`, which lies as the parameters do from x[theta] on."""
     for layer in range(depth):
         t = at(net, layer * COLUMNS)
-        n_in, n_out, w, to, ld = t[IN], t[OUT], at(v, t[W] - theta), at(x, t[VT]), t[LD_OUT]
-        for k in range(n_in):
-            for j in range(n_out):
-                to[k * ld + j] = w[j * n_in + k]
+        turned(at(v, t[W] - theta), t[IN], t[OUT], at(x, t[VT]))
 
 
 @inner()
@@ -177,9 +192,22 @@ def tangent(net: Any, depth: int, x: Any, rows: int, n: int, v: Any, theta: int)
         t = at(net, layer * COLUMNS)
         n_in, ld_in, ld, y, bias = t[IN], t[LD_IN], t[LD_OUT], at(x, t[T]), at(v, t[B] - theta)
         below = at(x, rows if layer == 0 else net[(layer - 1) * COLUMNS + H])
-        product(below, ld_in, 1, at(x, t[VT]), ld, y, ld, n, ld, n_in, False)
+        product(below, ld_in, 1, at(x, t[VT]), STRIP, STRIP * n_in, y, ld, n, ld, n_in, False)
         if layer:
-            product(at(x, net[(layer - 1) * COLUMNS + T]), ld_in, 1, at(x, t[WT]), ld, y, ld, n, ld, n_in, True)
+            product(
+                at(x, net[(layer - 1) * COLUMNS + T]),
+                ld_in,
+                1,
+                at(x, t[WT]),
+                STRIP,
+                STRIP * n_in,
+                y,
+                ld,
+                n,
+                ld,
+                n_in,
+                True,
+            )
         for r in range(n):
             for j in range(t[OUT]):
                 y[r * ld + j] += bias[j]
@@ -202,11 +230,12 @@ def table(sizes: list[int], kinds: list[int], places: Places, rows: int, theta: 
     net = np.zeros((len(kinds), COLUMNS), np.int64)
     for t, n_in, n_out, kind in zip(net, sizes, sizes[1:], kinds, strict=False):
         ld_in, ld = pad(n_in), pad(n_out)
-        turned = -(-n_in // 4) * ld < -(-n_out // 4) * ld_in
+        turn_it = -(-n_in // 4) * ld < -(-n_out // 4) * ld_in
         t[[IN, OUT, W, B, GRAD]] = n_in, n_out, theta, theta + n_in * n_out, grad
-        t[[WT, VT, BIAS, DB]] = [places.take(x) for x in (n_in * ld, n_in * ld, ld, ld)]
+        across, along = (-(-n // STRIP) * STRIP for n in (n_out, n_in))
+        t[[WT, VT, WS, BIAS, DB]] = [places.take(x) for x in (n_in * across, n_in * across, n_out * along, ld, ld)]
         t[G] = places.take((n_in + 8) * ld if turned else (n_out + 8) * ld_in)
         t[[H, D, T]] = [places.take((rows + 8) * ld) for _ in range(3)]
-        t[[LD_IN, LD_OUT, KIND, TURNED]] = ld_in, ld, kind, turned
+        t[[LD_IN, LD_OUT, KIND, TURNED]] = ld_in, ld, kind, turn_it
         theta, grad = theta + n_in * n_out + n_out, grad + n_in * n_out + n_out
     return net

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from logpi.envs.base import SendReceive, StepArrays
-from logpi.errors import EnvironmentFailed
 from logpi.envs.workers import Workers
+from logpi.errors import EnvironmentFailed
 from logpi.fast import rolling, turns
 from logpi.fast.acting import normal_of, place, prepare
 from logpi.fast.heads import BLOCK
@@ -112,7 +112,17 @@ class Rollout:
         kept = np.array([address(getattr(self, name)) for name in ("obs", "final", "params", *names[2:])])
         low, high = (np.zeros(0, np.float32),) * 2 if box is None else (side.astype(np.float32) for side in box[:2])
         room, params = np.empty(envs.n + len(envs.groups), np.int64), np.empty((BLOCK, m.params), np.float32)
-        tables = (wires.calls, numbers, wires.groups, wires.owed, wires.polled, wires.requests, wires.rest, shared, kept)
+        tables = (
+            wires.calls,
+            numbers,
+            wires.groups,
+            wires.owed,
+            wires.polled,
+            wires.requests,
+            wires.rest,
+            shared,
+            kept,
+        )
 
         def take(t: np.ndarray) -> bool:
             if not envs.hand_over():

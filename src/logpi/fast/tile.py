@@ -3,11 +3,12 @@
 Forward pass, input gradient and weight gradient are all this product, for A is read with two strides.
 """
 
+import platform
 from typing import Any
 
 from llvmlite import binding, ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.extending import intrinsic as typed_intrinsic
 
 from logpi.fast.compiled import inner
@@ -16,31 +17,34 @@ intrinsic: Any = typed_intrinsic  # whose own types leave out that the first arg
 PAD = 16  # floats: every row of B and C is this long, or a multiple
 
 
-def width() -> int:
-    """Floats in a vector register of this machine."""
-    features = binding.get_host_cpu_features()
-    return 16 if features.get("avx512f") else 8 if features.get("avx2") else 4
+def registers() -> tuple[int, int]:
+    """(floats in a vector register, how many registers) of the machine that numba compiles for."""
+    asked = getattr(config, "CPU_FEATURES", None)
+    has = {x: f"+{x}" in asked.split(",") for x in ("avx512f", "avx2")} if asked else binding.get_host_cpu_features()
+    few = platform.machine().lower() in ("x86_64", "amd64") and not has.get("avx512f")
+    return 16 if has.get("avx512f") else 8 if has.get("avx2") else 4, 16 if few else 32
 
 
-WIDTH = width()
+WIDTH, COUNT = registers()
+TALL = 8 if COUNT == 32 else 4  # rows of a tile two vectors wide, whose sums stay in registers
 
 
-def tile_of(height: int) -> Any:
-    """An intrinsic for `height` rows of C and one vector of columns; all lengths count floats, a, b, c are addresses.
+def tile_of(height: int, across: int) -> Any:
+    """An intrinsic for `height` rows of C and `across` vectors of columns; all lengths count floats, a, b, c are addresses.
 
-    c[i * ldc + 0:WIDTH] = sum_k a[i * sm + k * sk] * b[k * ldb + 0:WIDTH], added to what is there where `add`.
+    c[i * ldc + j] = sum_k a[i * sm + k * sk] * b[k * ldb + j], j < across * WIDTH, added to what is there where `add`.
     """
 
     @intrinsic
     def tile(context: Any, a: Any, sm: Any, sk: Any, b: Any, ldb: Any, c: Any, ldc: Any, depth: Any, add: Any) -> Any:
         signature = types.void(*[types.intp] * 8, types.boolean)
-        return signature, lambda context, builder, _, args: emit(context, builder, height, args)
+        return signature, lambda context, builder, _, args: emit(context, builder, height, across, args)
 
     return tile
 
 
-def emit(context: Any, builder: Any, height: int, args: Any) -> Any:
-    """The loop over k: one load of B, `height` broadcasts of A, as many fused multiply-adds."""
+def emit(context: Any, builder: Any, height: int, across: int, args: Any) -> Any:
+    """The loop over k: `across` loads of B, `height` broadcasts of A, a fused multiply-add for each of their pairs."""
     f32, i64, i32 = ir.FloatType(), ir.IntType(64), ir.IntType(32)
     vector = ir.VectorType(f32, WIDTH)
     fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{WIDTH}f32")
@@ -56,30 +60,35 @@ def emit(context: Any, builder: Any, height: int, args: Any) -> Any:
         found.align = 4
         return found
 
+    def vectors(row: Any) -> list[Any]:
+        return [at(row, ir.Constant(i64, j * WIDTH)) for j in range(across)]
+
     def times(i: int, stride: Any) -> Any:
         return builder.mul(ir.Constant(i64, i), stride)
 
-    rows = [at(c, times(i, ldc)) for i in range(height)]
+    places = [place for i in range(height) for place in vectors(at(c, times(i, ldc)))]
     start, more = builder.block, builder.append_basic_block("add")
     loop, done = builder.append_basic_block("k"), builder.append_basic_block("done")
     builder.cbranch(add, more, loop)
     builder.position_at_end(more)
-    before = [load(row) for row in rows]
+    before = [load(place) for place in places]
     builder.branch(loop)
 
     builder.position_at_end(loop)
     k = builder.phi(i64)
-    sums = [builder.phi(vector) for _ in range(height)]
-    for block, begins in ((start, [zero] * height), (more, before)):
+    sums = [builder.phi(vector) for _ in places]
+    for block, begins in ((start, [zero] * len(places)), (more, before)):
         k.add_incoming(ir.Constant(i64, 0), block)
         for total, begin in zip(sums, begins, strict=True):
             total.add_incoming(begin, block)
-    column, here = load(at(b, builder.mul(k, ldb))), at(a, builder.mul(k, sk))
+    columns, here = [load(x) for x in vectors(at(b, builder.mul(k, ldb)))], at(a, builder.mul(k, sk))
     everywhere = ir.Constant(ir.VectorType(i32, WIDTH), None)
     following = []
-    for i, total in enumerate(sums):
+    for i in range(height):
         one = builder.insert_element(undefined, builder.load(at(here, times(i, sm))), ir.Constant(i32, 0))
-        following.append(builder.call(fma, [builder.shuffle_vector(one, undefined, everywhere), column, total]))
+        one = builder.shuffle_vector(one, undefined, everywhere)
+        own = sums[i * across : (i + 1) * across]
+        following += [builder.call(fma, [one, column, total]) for column, total in zip(columns, own, strict=True)]
     k_next = builder.add(k, ir.Constant(i64, 1))
     k.add_incoming(k_next, loop)
     for total, x in zip(sums, following, strict=True):
@@ -87,8 +96,8 @@ def emit(context: Any, builder: Any, height: int, args: Any) -> Any:
     builder.cbranch(builder.icmp_signed("<", k_next, depth), loop, done)
 
     builder.position_at_end(done)
-    for row, x in zip(rows, following, strict=True):
-        builder.store(x, builder.bitcast(row, vector.as_pointer())).align = 4
+    for place, x in zip(places, following, strict=True):
+        builder.store(x, builder.bitcast(place, vector.as_pointer())).align = 4
     return context.get_dummy_value()
 
 
@@ -159,21 +168,27 @@ def copy(context: Any, to: Any, source: Any, count: Any) -> Any:
     return types.void(to, source, types.intp), generate
 
 
-_eight, _four = tile_of(8), tile_of(4)
+_pairs, _column, _rest = tile_of(TALL, 2), tile_of(8, 1), tile_of(4, 1)
+STRIP = 2 * WIDTH  # columns of B that a tile reads
 
 
 @inner()
 def product(
-    a: Any, sm: int, sk: int, b: Any, ldb: int, c: Any, ldc: int, rows: int, columns: int, depth: int, add: bool
-) -> None:
+    a: Any, sm: int, sk: int, b: Any, ldb: int, strip: int, c: Any, ldc: int, rows: int, columns: int, depth: int, add: bool
+) -> None:  # fmt: skip
     """C [rows, columns] (+)= A [rows, depth] B [depth, columns]; depth >= 1. a, b, c are pointers, lengths count floats.
 
-    A[i, k] is a[i sm + k sk]. Whole tiles are written: up to 7 rows more, and columns to a multiple of WIDTH.
+    A[i, k] is a[i sm + k sk]. Strips of B, STRIP columns each, begin `strip` apart: STRIP where B lies in rows, and anything
+    where each strip lies by itself. Whole tiles are written: up to 7 rows more, and columns to a multiple of WIDTH.
     """
-    for n in range(0, columns, WIDTH):
-        m = 0
-        while rows - m > 4:
-            _eight(address(at(a, m * sm)), sm, sk, address(at(b, n)), ldb, address(at(c, m * ldc + n)), ldc, depth, add)
-            m += 8
-        if m < rows:
-            _four(address(at(a, m * sm)), sm, sk, address(at(b, n)), ldb, address(at(c, m * ldc + n)), ldc, depth, add)
+    for n in range(0, columns, STRIP):
+        here, m = address(at(b, n // STRIP * strip)), 0
+        if columns - n > WIDTH:
+            for m in range(0, rows, TALL):
+                _pairs(address(at(a, m * sm)), sm, sk, here, ldb, address(at(c, m * ldc + n)), ldc, depth, add)
+        else:
+            while rows - m > 4:
+                _column(address(at(a, m * sm)), sm, sk, here, ldb, address(at(c, m * ldc + n)), ldc, depth, add)
+                m += 8
+            if m < rows:
+                _rest(address(at(a, m * sm)), sm, sk, here, ldb, address(at(c, m * ldc + n)), ldc, depth, add)

@@ -119,6 +119,16 @@ def answered(calls: Any, polled: Any, owed: Any, rest: Any, w: int) -> int:
     return length // FINE
 
 
+@inner()
+def ask(calls: Any, owed: Any, groups: Any, requests_at: int, g: int) -> bool:
+    """Let a group step; could its worker be told?"""
+    w = groups[3 * g + 2]
+    own = at(owed, OWED * w)
+    own[2 + own[1]] = g
+    own[1] += 1
+    return bool(libc(calls[WRITE], own[0], requests_at + REQUEST * g, REQUEST) == REQUEST)
+
+
 @entry
 def turns(
     plan_at: int, x_at: int, calls_at: int, numbers_at: int, groups_at: int, owed_at: int, polled_at: int, requests_at: int,
@@ -130,7 +140,14 @@ def turns(
     t [n]: how many each has taken. room: for n + G whole numbers; params: for BLOCK distributions.
     """
     plan, x, calls, numbers, groups = ints(plan_at), floats(x_at), ints(calls_at), ints(numbers_at), ints(groups_at)
-    owed, found, rest, shared, kept, t = ints(owed_at), shorts(polled_at), octets(rest_at), ints(shared_at), ints(kept_at), ints(t_at)
+    owed, found, rest, shared, kept, t = (
+        ints(owed_at),
+        shorts(polled_at),
+        octets(rest_at),
+        ints(shared_at),
+        ints(kept_at),
+        ints(t_at),
+    )
     row, workers, left = ints(room_at), numbers[WORKERS], 0
     group = at(row, numbers[ROWS])
     for i in range(numbers[ROWS]):
@@ -166,12 +183,7 @@ def turns(
             floats(normal_at), floats(drawn_at), floats(low_at), floats(high_at), floats(params_at),
         )  # fmt: skip
         for k in range(came):
-            g = group[k]
-            w = groups[3 * g + 2]
-            owed[OWED * w + 2 + owed[OWED * w + 1]] = g
-            owed[OWED * w + 1] += 1
-            sent = libc(calls[WRITE], owed[OWED * w], requests_at + REQUEST * g, REQUEST)
-            well = well and sent == REQUEST
+            well = ask(calls, owed, groups, requests_at, group[k]) and well
         if not well:
             return PYTHON
     return TURN

@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium
 
 from logpi.errors import EnvironmentFailed, LogpiError
-from logpi.workers import child
+from logpi.workers import child, wire
 from logpi.workers.pipe import POLLIN, Channel, framed
 from logpi.workers.shared import Shared
 
@@ -181,7 +181,7 @@ def _end(code: int | None) -> str:
     return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
 
-def step(rows: slice) -> bytes:
+def step(rows: range) -> bytes:
     """The request to step these environments: shorter than any other."""
     return framed(child.STEP.pack(rows.start, rows.stop))
 
@@ -208,3 +208,10 @@ def end(workers: list[Worker]) -> None:
         sentinels = [x for x in sentinels if x not in gone]
     for worker in workers:
         worker.kill()
+
+
+def failures_in(answer: bytes | EnvironmentFailed) -> list[EnvironmentFailed]:
+    """What an answer says has failed: in environments, or their whole process."""
+    if isinstance(answer, EnvironmentFailed):
+        return [answer]
+    return [EnvironmentFailed(*x) for x in wire.decode(answer)["failed"]] if answer else []
