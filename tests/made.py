@@ -123,7 +123,7 @@ def batch_for(method: Any, policy: Policy, critic: Any = None, seed: int = 2, ma
         version = torch.zeros(shape, dtype=torch.long)
         b = Batch(obs, action, log_pi, params, reward, terminated, truncated, mask, version, start, log_ref=log_ref)
         if critic is not None:
-            here = critic.evaluate(policy, obs, action, g)
+            here = critic.evaluate(policy, policy.trunk(obs), obs, action, g)
             after = {f"{k}_next": torch.randn(shape, dtype=torch.float64, generator=g) for k in here}
             b = b.with_(**here, **after)
     return fill(b, lambda x: torch.zeros((), dtype=x.dtype))

@@ -27,7 +27,7 @@ def generator(seed: int = 0) -> torch.Generator:
 def test_v_is_one_number_for_each_observation_whatever_the_action():
     policy = policy_for()
     v = critic_for("v", policy)
-    said = v.evaluate(policy, OBSERVED, None, generator())
+    said = v.evaluate(policy, policy.trunk(OBSERVED), OBSERVED, None, generator())
     assert isinstance(v, V) and said.keys() == {"value"} and said["value"].shape == (4,)
     assert torch.equal(said["value"], v.network(OBSERVED)[:, 0])
     assert torch.equal(v(OBSERVED, torch.tensor([0, 1, 2, 0])), said["value"])
@@ -37,7 +37,7 @@ def test_v_is_one_number_for_each_observation_whatever_the_action():
 def test_the_mean_of_a_discrete_q_under_the_policy_is_exact(shared):
     policy = policy_for(shared=shared)
     q, action = critic_for("q", policy), torch.tensor([0, 2, 1, 1])
-    said = q.evaluate(policy, OBSERVED, action, generator())
+    said = q.evaluate(policy, policy.trunk(OBSERVED), OBSERVED, action, generator())
     features, pi = policy.trunk(OBSERVED), policy(OBSERVED).softmax(-1)
     every = torch.stack([q(features, torch.full((4,), a)) for a in range(3)], -1)
     assert isinstance(q, DiscreteQ) and torch.allclose(said["value"], (pi * every).sum(-1), rtol=0, atol=1e-14)
@@ -50,8 +50,12 @@ def test_a_q_critic_draws_the_action_it_was_not_given_from_the_policy(head):
     policy = policy_for(head)
     q = critic_for("q", policy)
     fresh = policy.head.sample(policy(OBSERVED), generator(7))
-    assert torch.equal(q.evaluate(policy, OBSERVED, None, generator(7))["q"], q(OBSERVED, fresh))
-    assert not torch.equal(q.evaluate(policy, OBSERVED, None, generator(8))["q"], q(OBSERVED, fresh))
+    assert torch.equal(
+        q.evaluate(policy, policy.trunk(OBSERVED), OBSERVED, None, generator(7))["q"], q(OBSERVED, fresh)
+    )
+    assert not torch.equal(
+        q.evaluate(policy, policy.trunk(OBSERVED), OBSERVED, None, generator(8))["q"], q(OBSERVED, fresh)
+    )
 
 
 def test_a_continuous_q_reads_the_action_and_its_mean_is_that_of_samples():
@@ -61,7 +65,7 @@ def test_a_continuous_q_reads_the_action_and_its_mean_is_that_of_samples():
     assert isinstance(q, ContinuousQ)
     assert torch.equal(q(OBSERVED, action), q.network(torch.cat([OBSERVED, action], -1))[:, 0])
     q.draws = 20_000
-    mean = q.evaluate(policy, OBSERVED, action, generator(2))["value"]
+    mean = q.evaluate(policy, policy.trunk(OBSERVED), OBSERVED, action, generator(2))["value"]
     draws = policy.head.sample(policy(OBSERVED).expand(20_000, 4, 4), generator(3))
     each = q(OBSERVED.expand(20_000, 4, 3), draws)
     assert ((mean - each.mean(0)).abs() < 6 * each.std(0) / 20_000**0.5 + 1e-12).all() and each.std(0).min() > 1e-2

@@ -49,7 +49,7 @@ class Count(gym.Env):
 class Says(nn.Module):
     """A critic whose value names the observation: 100 x episode + step."""
 
-    def evaluate(self, policy, obs, action, generator):
+    def evaluate(self, policy, features, obs, action, generator):
         return {"value": obs @ torch.tensor([100.0, 1.0], dtype=obs.dtype)}
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -36,7 +36,9 @@ class Batch:
     log_ref: Tensor | None = None  # [..., T]  log pi_ref(a_t|s_t)
     psi: Tensor | None = None  # [..., T]  the credit given to a_t
     target: Tensor | None = None  # [..., T]  what the critic should have said
+    memory: Tensor | None = None  # [..., M]  what the policy remembered when the row began
     scores: Callable[[Tensor], Tensor] | None = None  # episodes: w [N, T] -> [N, params], grad sum_t w_t log pi_old_t
+    look: Callable[["Batch"], "Batch"] | None = None  # the same rows with what the critic says of them by now
 
     @property
     def ended(self) -> Tensor:
@@ -46,7 +48,7 @@ class Batch:
         return replace(self, **changes)  # type: ignore[arg-type]
 
     def map(self, f: Callable[[Tensor], Tensor]) -> "Batch":
-        """f on every tensor; `scores` belongs to the whole batch and is dropped."""
+        """f on every tensor; `scores` and `look` belong to the whole batch and are dropped."""
         values = {x.name: getattr(self, x.name) for x in fields(self)}
         return Batch(**{k: f(v) if isinstance(v, Tensor) else None for k, v in values.items()})  # type: ignore[arg-type]
 
@@ -114,7 +116,7 @@ def _compact(b: Batch) -> tuple[Batch, Callable[[Tensor], Tensor]]:
     terminated = spread(b.terminated.long()) > 0
     truncated = (spread(b.truncated.long()) > 0) | ~ours
     moved = {x.name: getattr(b, x.name) for x in fields(b)}
-    moved = {k: v if k in ("start", "scores") or v is None else front(v) for k, v in moved.items()}
+    moved = {k: v if k in ("start", "memory", "scores", "look") or v is None else front(v) for k, v in moved.items()}
     moved |= {"mask": ours, "terminated": terminated, "truncated": truncated, "reward": spread(b.reward)}
     for here, following in (("value", "value_next"), ("q", "q_next")):
         if moved[following] is not None:
@@ -130,6 +132,17 @@ def _compact(b: Batch) -> tuple[Batch, Callable[[Tensor], Tensor]]:
     return Batch(**moved), back
 
 
+def credited(method: Any, batch: Batch, state: dict[str, Any]) -> Batch:
+    """The batch with psi and target, computed on our actions alone and put back in their slots."""
+    actions, back = batch.to_actions()
+    credit, target = method.psi(actions, state)
+    for name, x in (("psi", credit), ("target", target)):
+        if x is not None and x.shape != actions.reward.shape:
+            shapes = f"{tuple(x.shape)}: it must be {tuple(actions.reward.shape)}"
+            raise LogpiError(f"{type(method).__name__}.psi returned a {name} of shape {shapes}.")
+    return batch.with_(psi=back(credit.detach()), target=None if target is None else back(target.detach()))
+
+
 class Rows:
     """What an optimiser steps through: single steps, or whole rows where the average or a memory needs them.
 
@@ -140,13 +153,18 @@ class Rows:
     most_halvings = 5
 
     def __init__(self, batch: Batch, generator: torch.Generator, whole: bool = False, micro: int | None = None) -> None:
-        lead = batch.mask.dim() - 1
-        if whole:
-            self.batch = batch.with_(start=None, scores=None).map(lambda x: x.flatten(0, lead - 1) if lead > 1 else x)
-        else:
-            steps = batch.with_(start=None, scores=None).map(lambda x: x.flatten(0, lead))
-            self.batch = steps if bool(steps.mask.all()) else steps[steps.mask.nonzero()[:, 0]]
+        self.whole = whole or batch.memory is not None
         self.generator, self.micro, self.halvings = generator, micro, 0
+        self.take(batch)
+
+    def take(self, batch: Batch) -> None:
+        """These rows from now on."""
+        self.source, lead = batch, batch.mask.dim() - 1
+        if self.whole:
+            self.batch = batch.with_(start=None).map(lambda x: x.flatten(0, lead - 1) if lead > 1 else x)
+        else:
+            steps = batch.with_(start=None, memory=None).map(lambda x: x.flatten(0, lead))
+            self.batch = steps if bool(steps.mask.all()) else steps[steps.mask.nonzero()[:, 0]]
 
     def __len__(self) -> int:
         return len(self.batch)

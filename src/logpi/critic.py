@@ -17,8 +17,11 @@ from torch import Tensor, nn
 from logpi import average, objective
 from logpi.batch import Batch, Rows
 from logpi.errors import LogpiError
+from logpi.layout import Seen
 from logpi.page import option
-from logpi.policy import Policy, vector_size
+from logpi.policy import Policy
+from logpi.policy.categorical import Categorical
+from logpi.policy.encoder import front, network_for
 from logpi.policy.networks import Build, mlp, orthogonal
 from logpi.step.gradient import ascend
 
@@ -29,7 +32,7 @@ class Critic(Protocol):
         ...
 
     def evaluate(
-        self, policy: Policy, obs: Tensor, action: Tensor | None, generator: torch.Generator
+        self, policy: Policy, features: Tensor, obs: Tensor, action: Tensor | None, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """value = V(s) or E_pi Q(s, .), and q = Q(s, a) of a Q critic, a drawn afresh where it is None."""
         ...
@@ -46,9 +49,9 @@ class V(nn.Module):
         return self.network(features)[..., 0]
 
     def evaluate(
-        self, policy: Policy, obs: Tensor, action: Tensor | None, generator: torch.Generator
+        self, policy: Policy, features: Tensor, obs: Tensor, action: Tensor | None, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        return {"value": seen(obs, self(policy.trunk(obs)))}
+        return {"value": self(features)}
 
 
 class DiscreteQ(nn.Module):
@@ -62,13 +65,11 @@ class DiscreteQ(nn.Module):
         return self.network(features).gather(-1, action[..., None])[..., 0]
 
     def evaluate(
-        self, policy: Policy, obs: Tensor, action: Tensor | None, generator: torch.Generator
+        self, policy: Policy, features: Tensor, obs: Tensor, action: Tensor | None, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        features = policy.trunk(obs)
-        every, params = self.network(features), policy.from_features(features)
+        every, params = self.network(features), policy.params(features, obs)
         action = policy.head.sample(params, generator) if action is None else action
-        q = every.gather(-1, action[..., None])[..., 0]
-        return {"value": seen(obs, (params.softmax(-1) * every).sum(-1)), "q": seen(obs, q)}
+        return {"value": (params.softmax(-1) * every).sum(-1), "q": every.gather(-1, action[..., None])[..., 0]}
 
 
 class ContinuousQ(nn.Module):
@@ -76,27 +77,33 @@ class ContinuousQ(nn.Module):
 
     draws = 8
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, before: nn.Module | None = None) -> None:
+        """before: from what it reads to what stands beside the action."""
         super().__init__()
-        self.network = network
+        self.network, self.before = network, before
 
     def forward(self, features: Tensor, action: Tensor) -> Tensor:
-        return self.network(torch.cat([features, action], -1))[..., 0]
+        features = features if self.before is None else self.before(features)
+        return self.network(torch.cat([features, action.to(features)], -1))[..., 0]
 
     def evaluate(
-        self, policy: Policy, obs: Tensor, action: Tensor | None, generator: torch.Generator
+        self, policy: Policy, features: Tensor, obs: Tensor, action: Tensor | None, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        features = policy.trunk(obs)
-        params = policy.from_features(features)
+        params = policy.params(features, obs)
         action = policy.head.sample(params, generator) if action is None else action
         fresh = policy.head.sample(params.expand(self.draws, *params.shape), generator)
-        mean = self(features.expand(self.draws, *features.shape), fresh).mean(0)
-        return {"value": seen(obs, mean), "q": seen(obs, self(features, action))}
+        return {
+            "value": self(features.expand(self.draws, *features.shape), fresh).mean(0),
+            "q": self(features, action),
+        }
 
 
 def seen(obs: Tensor, x: Tensor) -> Tensor:
-    """x, or the NaN or inf of its observation: a tanh would hide an inf."""
-    return torch.where(obs.isfinite().all(-1), x, obs.abs().amax(-1))
+    """x [...], or the NaN or inf of its observation [..., *obs]: a tanh would hide an inf."""
+    if not obs.is_floating_point():
+        return x
+    flat = obs.flatten(x.dim())
+    return torch.where(flat.isfinite().all(-1), x, flat.abs().amax(-1))
 
 
 def build_critic(
@@ -107,15 +114,19 @@ def build_critic(
         return None
     if kind not in ("v", "q"):
         raise LogpiError(f"A page's critic is 'v', 'q' or None, not {kind!r}.")
-    discrete, shared = policy.head.action_dtype == torch.long, policy.shared
-    size = (hidden[-1] if hidden else vector_size(observations)) if shared else vector_size(observations)
-    inputs = size if kind == "v" or discrete else size + policy.head.action_shape[0]
-    outputs = policy.head.outputs if kind == "q" and discrete else 1
-    if shared:
-        body: nn.Module = orthogonal(nn.Linear(inputs, outputs), 1.0)
-    else:
-        body = network(inputs, outputs) if network else mlp(inputs, outputs, hidden, gain=1.0)
-    return V(body) if kind == "v" else DiscreteQ(body) if discrete else ContinuousQ(body)
+    listed, head = kind == "q" and isinstance(policy.head, Categorical), policy.head
+    outputs = head.outputs if listed else 1
+    beside = head.action_shape[0] if kind == "q" and not listed else 0  # numbers of an action that it reads, too
+    if policy.shared:
+        body: nn.Module = orthogonal(nn.Linear(int(policy.network.in_features) + beside, outputs), 1.0)  # type: ignore[arg-type]
+        return V(body) if kind == "v" else DiscreteQ(body) if listed else ContinuousQ(body)
+    seen = Seen(observations)
+    if not beside:
+        body = network_for(seen, outputs, hidden, 1.0, network)
+        return DiscreteQ(body) if listed else V(body)
+    before, size, _ = front(seen, "auto")
+    body = network(size + beside, 1) if network else mlp(size + beside, 1, hidden, gain=1.0)
+    return ContinuousQ(body, before[0] if before else None)
 
 
 @dataclass(frozen=True)
@@ -137,7 +148,8 @@ class Agreement:
 
     def __call__(self, mini: Batch) -> Iterator[Tensor]:
         for part, weight in self.rows.parts(mini, self.average(mini.mask)):
-            features = self.policy.trunk(part.ours(part.obs)).detach()
+            with torch.no_grad():
+                features = self.policy.features(part)
             said = Value(part.back(self.critic(features, part.ours(part.action))))
             yield average.total(self.gain(said, part), weight, part.mask)
 

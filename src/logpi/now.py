@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, jvp
 
 from logpi import average, objective
-from logpi.batch import Batch, Rows
+from logpi.batch import Batch, Rows, credited
+from logpi.errors import LogpiError
 from logpi.page import option
 from logpi.policy import Policy
 
@@ -24,12 +25,12 @@ class Now:
 
     @cached_property
     def _features(self) -> Tensor:
-        return self.policy.trunk(self.b.ours(self.b.obs))
+        return self.policy.features(self.b)
 
     @cached_property
     def params(self) -> Tensor:
         """The distribution's parameters for our actions, [N, P]."""
-        return self.policy.from_features(self._features)
+        return self.policy.params(self._features, self.b.ours(self.b.obs))
 
     @cached_property
     def log_pi(self) -> Tensor:
@@ -101,6 +102,16 @@ class Surrogate:
     def average(self, mask: Tensor) -> Tensor:
         return self.method.average(mask)
 
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Psi and target anew, from what the critic says by now."""
+        batch = self.rows.source
+        if batch.look is None:
+            raise LogpiError(
+                f"{type(self.method).__name__} asks for V anew: it needs a critic, and a field recompute that is True."
+            )
+        self.rows.take(credited(self.method, batch.look(batch), self.state))
+
 
 def joint_coef(method: Any) -> float | None:
     """The weight of the critic's error in the surrogate; None: the critic has a fit of its own."""
@@ -124,8 +135,8 @@ class Divergence:
         named = dict(self.policy.named_parameters())
         tangents = dict(zip(named, v, strict=True))
         for part, weight in self.rows.parts(mini, average.weights("per_action", mini.mask)):
-            obs, ours = part.ours(part.obs), part.ours(weight)
-            params, moved = jvp(lambda p, obs=obs: functional_call(self.policy, p, (obs,)), (named,), (tangents,))  # type: ignore[misc]
+            ours = part.ours(weight)
+            params, moved = jvp(lambda p, part=part: functional_call(self.policy, p, (part,)), (named,), (tangents,))  # type: ignore[misc]
             pull = ours[:, None].to(params.dtype) * self.policy.head.fisher(params, moved)
             grads = torch.autograd.grad(params, list(named.values()), pull.detach(), materialize_grads=True)
             del params, moved, pull  # the graph goes before the next is built
@@ -138,8 +149,7 @@ def row_scores(policy: Policy, b: Batch, weight: Tensor) -> Tensor:
     weight, params = weight.reshape(rows.mask.shape), list(policy.parameters())
     out = []
     for i in range(len(rows)):
-        ours = rows.mask[i]
-        total = (weight[i][ours] * policy.log_prob(rows.obs[i][ours], rows.action[i][ours])).sum()
+        total = torch.where(rows.mask[i], weight[i], 0).mul(Now(policy, None, rows[i : i + 1]).log_pi[0]).sum()
         grads = torch.autograd.grad(total, params, materialize_grads=True)
         out.append(torch.cat([g.flatten() for g in grads]))
     return torch.stack(out)
@@ -147,6 +157,11 @@ def row_scores(policy: Policy, b: Batch, weight: Tensor) -> Tensor:
 
 @torch.no_grad()
 def reference_log_prob(reference: Policy, policy: Policy, b: Batch) -> Tensor:
-    """log pi_ref(a|s) of a batch [..., T] with at least one leading axis; each policy has a normaliser of its own."""
+    """log pi_ref(a|s) of a batch [..., T] with at least one leading axis; each policy has a normaliser, and a memory, of its own.
+
+    A reference with a memory remembers nothing of what came before a row.
+    """
     raw = b.obs if policy.normaliser is None else policy.normaliser.inverse(b.obs)
-    return b.back(reference.log_prob(reference.normalise(b.ours(raw)), b.ours(b.action)))
+    rows = b.with_(start=None, scores=None).map(lambda x: x.flatten(0, b.mask.dim() - 2))
+    rows = rows.with_(obs=reference.normalise(raw).reshape(rows.obs.shape), memory=reference.start(len(rows)))
+    return Now(reference, None, rows).log_pi.reshape(b.mask.shape)

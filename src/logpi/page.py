@@ -119,6 +119,7 @@ OPTIONS: dict[str, Any] = {
     "critic_lr": 1e-3,  # of a critic's own fit, as the next two
     "critic_epochs": 10,
     "critic_minibatches": 4,
+    "recompute": False,  # psi anew from V before each pass: the batch keeps what the critic needs for that
     "clip": None,  # how far from 1 a ratio counts in the metric clip_fraction; None: 0.2
     "clip_low": None,  # the same below 1
     "clip_high": None,  # the same above 1

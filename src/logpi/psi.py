@@ -210,3 +210,9 @@ def scale(psi: Tensor, mask: Tensor, eps: float = 1e-8) -> Tensor:
 def standardise(psi: Tensor, mask: Tensor, eps: float = 1e-8) -> Tensor:
     """(Psi - mean) / (std + eps) over the actions that were ours: `scale` after `centre`."""
     return scale(centre(psi, mask), mask, eps)
+
+
+def standardise_sample(psi: Tensor, mask: Tensor, eps: float = 1e-8) -> Tensor:
+    """The same by the sample's std, with n - 1: what stable-baselines3 and CleanRL do to each minibatch. One action gives 0."""
+    centred, free = centre(psi, mask), (mask.sum() - 1).clamp(min=1)
+    return centred / ((centred.square().sum() / free).sqrt() + eps)

@@ -1,7 +1,5 @@
 """The loop of this process: straight into arrays, and the numbers of Gymnasium's own."""
 
-from typing import Any
-
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -12,6 +10,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from logpi import LogpiError, envs
 from logpi.envs import InArrays, SendReceive
 from logpi.envs.loop import Loop
+from logpi.layout import Seen
 
 
 def actions(space: spaces.Space, n: int, steps: int) -> np.ndarray:
@@ -28,13 +27,15 @@ def test_the_numbers_are_those_of_gymnasium(env: str, n: int) -> None:
                                                             autoreset_mode=AutoresetMode.SAME_STEP)  # fmt: skip
     assert isinstance(ours, Loop)
     seeds, ends = list(range(7, 7 + n)), 0
-    np.testing.assert_array_equal(ours.reset(seeds).numpy(), theirs.reset(seed=seeds)[0])
+    seen = Seen(ours.observation_space)
+    np.testing.assert_array_equal(ours.reset(seeds).numpy(), seen.array(theirs.reset(seed=seeds)[0]))
     for action in actions(ours.action_space, n, 300):
         x, (obs, reward, terminated, truncated, info) = ours.step_array(action), theirs.step(action)
         final = obs.copy()
         for row in (terminated | truncated).nonzero()[0]:
             final[row] = info["final_obs"][row]
             ends += 1
+        obs, final = (y if seen.plain else seen.array(y) for y in (obs, final))
         for found, expected in zip(x, (obs, final, reward, terminated, truncated), strict=False):
             assert found is not None and found.dtype == expected.dtype
             np.testing.assert_array_equal(found, expected)
@@ -64,8 +65,8 @@ def test_actions_are_taken_in_any_type_that_can_be_cast() -> None:
 
 def test_who_steps_in_arrays_and_who_as_they_come() -> None:
     sync, vector, native = (envs.make("CartPole-v1", 2, backend) for backend in ("sync", "vector", "native"))
-    assert isinstance(sync, InArrays) and isinstance(vector, InArrays) and not isinstance(native, InArrays)
-    assert not isinstance(sync, SendReceive) and not isinstance(vector, SendReceive)
+    assert all(isinstance(x, InArrays) and not isinstance(x, SendReceive) for x in (sync, vector, native))
+    assert not isinstance(envs.make("Chain", 2), InArrays)
 
 
 class Grows(gym.Env):
@@ -84,15 +85,3 @@ def test_environments_of_different_spaces_are_refused() -> None:
     assert str(said.value) == (
         "Environment 1 (Grows) has other spaces than environment 0: its constructor must not draw them."
     )
-
-
-class Parts(gym.Env):
-    observation_space, action_space = spaces.Dict({"x": spaces.Discrete(2)}), spaces.Discrete(2)
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict]:
-        return {"x": 0}, {}
-
-
-def test_a_space_of_several_parts_is_refused_when_it_is_to_be_seen() -> None:
-    with pytest.raises(LogpiError, match="is not one array: use gymnasium.wrappers.FlattenObservation."):
-        envs.make(Parts, 2, "sync").reset([1, 2])

@@ -83,6 +83,7 @@ def aged(fast: str, method: str) -> Parts:
     made = parts(method, fast=fast, **sized(method, 6))
     made.collect.envs.age += torch.tensor([499, 498, 490, 480, 0, 1])
     made.collect.steps_before += made.collect.envs.age
+    made.collect.length_before += made.collect.envs.age
     made.collect.return_before += made.collect.envs.age
     return made
 

@@ -8,7 +8,6 @@ import torch
 from gymnasium import spaces
 from torch import nn
 
-from logpi import LogpiError
 from logpi.policy import build_policy
 from logpi.policy.networks import Normaliser, mlp, orthogonal, trunk
 
@@ -155,12 +154,6 @@ def test_the_users_network_is_used():
     policy = build_policy(OBS, ACTIONS, network=build)
     assert made == [(5, 3)]
     assert isinstance(policy.network, nn.Linear)
-
-
-@pytest.mark.parametrize("space", [spaces.Discrete(4), spaces.Box(0, 1, (3, 3)), spaces.Dict({"a": OBS})])
-def test_observations_that_are_no_vector_are_refused_with_the_cure(space):
-    with pytest.raises(LogpiError, match=r"not a vector.*FlattenObservation"):
-        build_policy(space, ACTIONS)
 
 
 def test_act_normalises_takes_the_mode_and_gives_numpy_for_numpy():

@@ -18,9 +18,9 @@ LINES = {
     "logpi train pp": {"ppo", "ppo_kl"},
     "logpi show gr": {"grpo"},
     "logpi completion z": {"zsh"},
-    "logpi train ppo --cl": {"--clip"},
+    "logpi train ppo --cl": {"--clip", "--clip-reward"},
     "logpi train trpo --del": {"--delta"},
-    "logpi train trpo --cl": set(),
+    "logpi train trpo --cl": {"--clip-reward"},
     "logpi train ppo --head ": {"gaussian", "squashed", "beta"},
     "logpi train ppo --hidden 8 8 --backend s": {"sync"},
     "logpi train ppo --env Pend": {"Pendulum-v1"},
@@ -67,7 +67,7 @@ def test_every_command_method_and_choice_is_in_every_script(shell, scripts) -> N
 
 
 def test_zsh_and_fish_offer_files_where_runs_belong(scripts) -> None:
-    folders = ("resume", "eval", "play", "runs", "plot", "compare", "track", "doctor", "variance")
+    folders = ("resume", "eval", "play", "runs", "plot", "compare", "track", "export", "doctor", "variance")
     assert f"== ({'|'.join(folders)}) &&" in scripts["zsh"] and scripts["zsh"].endswith('_logpi "$@"\n')
     assert scripts["zsh"].count('_tyro_logpi "$@"') == 1 and scripts["zsh"].startswith("#compdef logpi\n")
     assert f"'__fish_seen_subcommand_from {' '.join(folders)}' --force-files" in scripts["fish"]

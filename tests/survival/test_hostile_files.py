@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save
 
 import logpi
 from logpi.run import checkpoint
+from logpi.run.load import LATER
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +218,7 @@ def test_a_manifest_whose_sum_fits_but_whose_facts_are_of_another_kind_is_refuse
 
 
 SPECS: list[Any] = [
-    *({k: None} for k in ("head", "hidden", "shared", "normalise_obs", "observations", "actions", "dtype")),
+    *({k: None} for k in ("head", "hidden", "shared", "normalise_obs", "observations", "actions", "dtype", *LATER)),
     *({"dtype": x} for x in ("load", "__class__", "int64", ["float32"])),
     *({"hidden": x} for x in ("ab", [1.5], [-4], [0], ["4"], {}, [True])),
     *({"observations": x} for x in ({}, {"low": ["1"], "high": ["x"], "dtype": "float32"}, [])),
@@ -234,7 +235,7 @@ def test_a_policy_json_of_anything_else_is_one_sentence(last: Path) -> None:
     said = f"{last / 'policy.json'} does not describe a policy: use another checkpoint."
     for changed in [
         *(spec | s for s in SPECS),
-        *({k: spec[k] for k in spec if k != x} for x in spec),
+        *({k: spec[k] for k in spec if k != x} for x in spec if x not in LATER),
         [],
         5,
         "x",

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from breaking import WAYS, Fragile, Walker
-from gymnasium import spaces
 from scenarios import async_envs, gone, pids, wait_until
 
 from logpi import LogpiError, envs
@@ -200,14 +199,6 @@ def test_what_cannot_be_sent_to_a_process_is_refused() -> None:
         "is not a class or function of a module: move it to one, or use --backend sync."
     )
     assert not multiprocessing.active_children()
-
-
-class Parts(Fragile):
-    observation_space = spaces.Dict({"x": spaces.Box(-1, 1, (2,), np.float32)})
-
-
-def test_a_space_of_several_parts_is_refused() -> None:
-    assert refusal(Parts, 2, "async").endswith("is not one array, which --backend async needs: use --backend sync.")
 
 
 @pytest.mark.parametrize("backend", ["auto", "native", "vector", "sync"])

@@ -1,32 +1,52 @@
 """Environments: a batch of them behind one contract, whatever steps them. `make` picks the fastest correct backend."""
 
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from importlib import import_module
 from typing import Any, Literal
 
 import gymnasium
 import torch
 from gymnasium.vector import AutoresetMode
 
+from logpi.envs.acrobot import ACROBOT
+from logpi.envs.atari import atari, is_atari
 from logpi.envs.base import Environments, InArrays, SendReceive, Step, StepArrays
-from logpi.envs.cartpole import CartPole
+from logpi.envs.cartpole import CARTPOLE, CARTPOLE_WITHOUT_VELOCITIES
 from logpi.envs.gym import Gymnasium
 from logpi.envs.loop import Loop
+from logpi.envs.mountain_car import MOUNTAIN_CAR, MOUNTAIN_CAR_CONTINUOUS
+from logpi.envs.native import Native
+from logpi.envs.pendulum import PENDULUM
+from logpi.envs.pool import envpool
 from logpi.envs.tabular import TABULAR
+from logpi.envs.tensors import Tensors
 from logpi.envs.workers import Workers
 from logpi.errors import LogpiError, nearest, short
-from logpi.workers.construct import Registered
+from logpi.run.paths import is_path
+from logpi.workers.construct import Built, ByPath, Registered, option
 from logpi.workers.guard import Guard
 
-__all__ = ["NATIVE", "Backend", "Environments", "InArrays", "SendReceive", "Step", "StepArrays", "make"]
+__all__ = ["NATIVE", "Backend", "Environments", "InArrays", "SendReceive", "Step", "StepArrays", "construction", "make"]
 
-Backend = Literal["auto", "native", "vector", "sync", "async"]
-NATIVE: dict[str, Callable[..., Any]] = {"CartPole-v1": CartPole} | TABULAR
+Backend = Literal["auto", "native", "vector", "sync", "async", "envpool"]
+TASKS = {
+    "CartPole-v1": CARTPOLE,
+    "CartPoleNoVel-v1": CARTPOLE_WITHOUT_VELOCITIES,
+    "Acrobot-v1": ACROBOT,
+    "MountainCar-v0": MOUNTAIN_CAR,
+    "MountainCarContinuous-v0": MOUNTAIN_CAR_CONTINUOUS,
+    "Pendulum-v1": PENDULUM,
+}
+NATIVE: dict[str, Callable[..., Any]] = {name: partial(Native, task) for name, task in TASKS.items()} | TABULAR
 EXTRAS = {"mujoco": "mujoco", "box2d": "box2d", "Box2D": "box2d", "ale": "atari", "swig": "box2d"}
 
 
 def make(
-    env: str | Callable[[], gymnasium.Env],
+    env: str | Callable[[], gymnasium.Env] | Built,
     n: int,
     backend: Backend = "auto",
     autoreset: AutoresetMode = AutoresetMode.SAME_STEP,
@@ -40,27 +60,60 @@ def make(
     """n environments of a Gymnasium id, of a native one, or of a constructor.
 
     backend: 'native' steps tensors, 'vector' is the environment's own vector entry point, 'sync' a loop in this process,
-    'async' slices of them in `workers` processes; 'auto' takes the first there is of native, vector and sync, and
+    'async' slices of them in `workers` processes, 'envpool' envpool's of that id.
+    'auto' takes the first there is of native, vector and sync, and
     'seeded' leaves out what cannot start two environments from one seed.
     on_failure: async may 'restart' what broke, with new episodes; the others fail.
     """
     if on_failure == "restart" and backend != "async":
         raise LogpiError(f"--on-failure restart is for environments in processes: use --backend async, not {backend}.")
-    if isinstance(env, str) and env in NATIVE and backend in ("auto", "native"):
-        return NATIVE[env](n=n, device=device, dtype=dtype)
+    asked = env if isinstance(env, Built) else Built(env)
+    if asked.base in NATIVE and asked.alone and not asked.options and backend in ("auto", "native"):
+        return NATIVE[asked.base](n=n, device=device, dtype=dtype)
+    if getattr(made := asked.base.load() if isinstance(asked.base, ByPath) else asked.base, "tensors", False) is True:
+        return Tensors(partial(made, **dict(asked.options)), n, device, dtype)
     if backend == "native":
         raise LogpiError(f"There is no native {env}: use --backend auto. Native are {', '.join(NATIVE)}.")
-    construct: Callable[[], gymnasium.Env] = Registered(_spec(env)) if isinstance(env, str) else env
-    spec = construct.spec if isinstance(construct, Registered) else None
-    own = spec if spec is not None and spec.vector_entry_point is not None else None  # it steps itself
-    if backend == "vector" and own is None:
-        name = "A constructor" if spec is None else spec.id
-        raise LogpiError(f"{name} has no vector entry point of its own: use --backend auto.")
-    if own is not None and (backend == "vector" or (backend == "auto" and not seeded)):
-        return Gymnasium(gymnasium.make_vec(own, n, vectorization_mode="vector_entry_point"))
+    if backend == "envpool":
+        if not isinstance(asked.base, str) or not asked.alone:
+            raise LogpiError("--backend envpool makes environments of envpool's own ids, without wrappers.")
+        return envpool(asked.base, n, dict(asked.options))
+    construct = replace(asked, base=Registered(_spec(asked.base))) if isinstance(asked.base, str) else asked
+    if backend == "vector" or (backend == "auto" and not seeded):
+        found = _steps_itself(construct, n)
+        if found is not None:
+            return found
+        if backend == "vector":
+            name = construct.base.spec.id if isinstance(construct.base, Registered) else "A constructor"
+            raise LogpiError(f"{name} has no vector entry point of its own: use --backend auto.")
     if backend == "async":
         return Workers(construct, _constructed(lambda: Guard(construct, 0)), n, workers, step_timeout, on_failure)
     return _constructed(lambda: Loop(construct, n, autoreset))
+
+
+def construction(
+    env: str | Callable[[], gymnasium.Env], options: Sequence[str] = (), wrap: Sequence[str] = (), masks: str = "obs"
+) -> Built:
+    """What `make` takes for an environment as the settings describe it.
+
+    options: 'key=value' of its constructor; wrap: import paths of gymnasium wrappers, the first innermost; masks: 'info'
+    shows info["action_mask"] beside the observation.
+    """
+    base = ByPath.of(env) if isinstance(env, str) and is_path(env) else env
+    return Built(base, tuple(map(option, options)), tuple(map(ByPath.of, wrap)), masks == "info")
+
+
+def _steps_itself(construct: Built, n: int) -> Gymnasium | None:
+    """By the vector environment that its id has; None: it has none, or there is something around it."""
+    if not isinstance(construct.base, Registered) or not construct.alone:
+        return None
+    spec, options = construct.base.spec, dict(construct.options)
+    if is_atari(spec):
+        return _constructed(lambda: atari(spec, n, options))
+    if spec.vector_entry_point is None:
+        return None
+    entry = "vector_entry_point"
+    return _constructed(lambda: Gymnasium(gymnasium.make_vec(spec, n, vectorization_mode=entry, **options)))
 
 
 def _constructed(construct: Callable[[], Any]) -> Any:
@@ -82,6 +135,9 @@ def _spec(env: str) -> Any:
     module, _, name = env.rpartition(":")
     if module and module not in sys.modules:
         raise LogpiError(f"{short(repr(env))} names a module that is not imported: pass --import {short(module)}.")
+    if name.startswith("ALE/") or "NoFrameskip-v" in name:
+        with contextlib.suppress(ModuleNotFoundError):
+            gymnasium.register_envs(import_module("ale_py"))  # whose ids these are
     try:
         return gymnasium.spec(name)
     except gymnasium.error.NamespaceNotFound as unknown:

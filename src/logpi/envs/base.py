@@ -21,6 +21,7 @@ class Step(NamedTuple):
     truncated: Tensor  # [n] bool
     mask: Tensor | None = None  # [n] bool  False: a dummy step, the action was not taken; None: all were
     broken: Tensor | None = None  # [n] bool  True: it failed in this step; obs starts an episode, final was seen last
+    going: Tensor | None = None  # [n] bool  True: it ended, but not the game that is counted: a life was lost
 
 
 class StepArrays(NamedTuple):
@@ -36,6 +37,7 @@ class StepArrays(NamedTuple):
     truncated: np.ndarray
     mask: np.ndarray | None = None
     broken: np.ndarray | None = None
+    going: np.ndarray | None = None
 
     def tensors(self) -> Step:
         """Copies, each with memory of its own."""
@@ -45,7 +47,7 @@ class StepArrays(NamedTuple):
 def joined(parts: Sequence[tuple[np.ndarray, StepArrays]]) -> StepArrays:
     """One step of all environments, from which ones each part is of."""
     order = np.concatenate([rows for rows, _ in parts]).argsort()
-    names = StepArrays._fields[:5] if all(x.broken is None for _, x in parts) else StepArrays._fields
+    names = StepArrays._fields[: 5 if all(x.broken is None for _, x in parts) else 7]
     missing = {"mask": np.ones, "broken": np.zeros}  # where nothing broke
     every = [
         [missing[name](len(x.reward), bool) if getattr(x, name) is None else getattr(x, name) for _, x in parts]

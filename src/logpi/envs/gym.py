@@ -11,6 +11,7 @@ from torch import Tensor
 
 from logpi.envs.base import Step, StepArrays
 from logpi.errors import EnvironmentFailed, LogpiError
+from logpi.layout import Seen, Taken
 
 
 class Gymnasium:
@@ -22,9 +23,11 @@ class Gymnasium:
 
     backend = "vector"
 
-    def __init__(self, env: gym.vector.VectorEnv) -> None:
-        self.env, self.n = env, env.num_envs
+    def __init__(self, env: gym.vector.VectorEnv, lives: bool = False) -> None:
+        """lives: an end is that of a life as long as the info's `lives` have become fewer; games are counted whole."""
+        self.env, self.n, self.left = env, env.num_envs, np.zeros(env.num_envs, int) if lives else None
         self.observation_space, self.action_space = env.single_observation_space, env.single_action_space
+        self.seen, self.taken = Seen(self.observation_space), Taken(self.action_space)
         self.mode = AutoresetMode(env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
         self.pending = np.zeros(self.n, dtype=bool)  # next-step: ended, so the next step is a dummy
         self.failures: list[EnvironmentFailed] = []
@@ -33,26 +36,41 @@ class Gymnasium:
         self.pending = np.zeros(self.n, dtype=bool)
         if seeds is not None and len(set(seeds)) < len(seeds):
             raise LogpiError("Backend 'vector' cannot start two environments from one seed: use --backend sync.")
-        return torch.tensor(self.env.reset(seed=None if seeds is None else seeds[0])[0])
+        obs, info = self.env.reset(seed=None if seeds is None else seeds[0])
+        self.left = None if self.left is None else info["lives"].copy()
+        return torch.tensor(self._array(obs))
+
+    def _array(self, obs: Any) -> np.ndarray:
+        """Observations [n, *shape], as `seen` lays them out."""
+        return obs if self.seen.plain else self.seen.array(obs)
 
     def step(self, action: Tensor) -> Step:
         return self.step_array(action.cpu().numpy()).tensors()
 
     def step_array(self, action: np.ndarray) -> StepArrays:
-        taken = action.astype(self.action_space.dtype, copy=False)
-        obs, reward, terminated, truncated, info = self.env.step(taken)
-        final, ended, mask = obs, terminated | truncated, None
+        taken = action.astype(self.taken.dtype, copy=False).reshape(self.n, *self.taken.shape)
+        shown, reward, terminated, truncated, info = self.env.step(self.taken.unpack(taken))
+        obs = final = self._array(shown)
+        ended, mask = terminated | truncated, None
         if self.mode == AutoresetMode.NEXT_STEP:
             mask = ~self.pending if self.pending.any() else None
             self.pending = ended
         elif ended.any():
             final = obs.copy()
             if self.mode == AutoresetMode.SAME_STEP:
-                final[ended] = np.stack(list(info["final_obs"][ended]))
+                for i in ended.nonzero()[0]:
+                    self.seen.pack(info["final_obs"][i], final[i])
             else:  # its arrays may be written again
                 reward, terminated, truncated = reward.copy(), terminated.copy(), truncated.copy()
-                obs = self.env.reset(options={"reset_mask": ended})[0]
-        return StepArrays(obs, final, reward, terminated, truncated, mask)
+                obs = self._array(self.env.reset(options={"reset_mask": ended})[0])
+        return StepArrays(obs, final, reward, terminated, truncated, mask, going=self._going(terminated, info))
+
+    def _going(self, terminated: np.ndarray, info: dict[str, Any]) -> np.ndarray | None:
+        """Which of them have only lost a life."""
+        if self.left is None:
+            return None
+        before, self.left = self.left, info["lives"].copy()
+        return terminated & (self.left < before)
 
     def state(self) -> None:
         """A vector environment has no way to tell."""

@@ -34,26 +34,21 @@ class Loop:
         self.pending = np.zeros(n, bool)  # next-step: ended, so the next step is a dummy
         self.reward = np.zeros(n)
         self.terminated, self.truncated = np.zeros(n, bool), np.zeros(n, bool)
-        if self.observation_space.shape is not None:
-            self._share()
+        self._share()
 
     def _share(self) -> None:
         """One array of observations, into whose rows the environments write."""
         for guard in self.guards:
             if (guard.observation_space, guard.action_space) != (self.observation_space, self.action_space):
                 raise LogpiError(f"{guard} has other spaces than environment 0: its constructor must not draw them.")
-        space = self.observation_space
-        self.obs, self.final = (np.zeros((self.n, *(space.shape or ())), space.dtype) for _ in range(2))
+        seen, self.taken = self.guards[0].seen, self.guards[0].taken
+        self.obs, self.final = (np.zeros((self.n, *seen.shape), seen.dtype) for _ in range(2))
         for guard in self.guards:
             guard.show_in(self.obs[guard.number, ...])
         rest = self.reward, self.terminated, self.truncated
         self.within, self.at_an_end = StepArrays(self.obs, self.obs, *rest), StepArrays(self.obs, self.final, *rest)
 
     def reset(self, seeds: Sequence[int] | None = None) -> Tensor:
-        if self.observation_space.shape is None:
-            raise LogpiError(
-                f"The space {self.observation_space} is not one array: use gymnasium.wrappers.FlattenObservation."
-            )
         self.pending[:] = False
         for guard in self.guards:
             guard.reset(seed=None if seeds is None else seeds[guard.number])
@@ -63,7 +58,7 @@ class Loop:
         return self.step_array(action.cpu().numpy()).tensors()
 
     def step_array(self, action: np.ndarray) -> StepArrays:
-        taken = np.asarray(action, self.action_space.dtype)
+        taken = np.asarray(action, self.taken.dtype).reshape(self.n, *self.taken.shape)
         if self.mode == AutoresetMode.NEXT_STEP:
             return self._next_step(taken)
         last = []  # observations before a reset

@@ -47,12 +47,8 @@ class Workers:
         """example: one environment of `construct`, which tells the spaces and is closed."""
         self.n, self.step_timeout, self.on_failure = n, step_timeout, on_failure
         self.observation_space, self.action_space = example.observation_space, example.action_space
+        self.seen, self.taken = example.seen, example.taken
         example.close()
-        for space in (self.observation_space, self.action_space):
-            if space.shape is None or space.dtype is None:
-                raise LogpiError(
-                    f"The space {space} is not one array, which --backend async needs: use --backend sync."
-                )
         self.failures: list[EnvironmentFailed] = []
         self.strikes, self.breaks = np.zeros(n, int), np.zeros(n, int)
         self.seeds: list[int] | None = None  # of the last reset
@@ -74,8 +70,7 @@ class Workers:
         self.watch = Watch(self.workers)
 
     def _share(self, workers: int) -> Shared:
-        obs = ((self.n, *(self.observation_space.shape or ())), self.observation_space.dtype)
-        action = ((self.n, *(self.action_space.shape or ())), self.action_space.dtype)
+        obs, action = (((self.n, *x.shape), x.dtype) for x in (self.seen, self.taken))
         flags = dict.fromkeys(("terminated", "truncated", "broken"), ((self.n,), bool))
         rest = {"reward": ((self.n,), float), "at": ((workers,), np.int64)}
         return Shared(CONTEXT, {"obs": obs, "final": obs, "action": action} | flags | rest)
@@ -117,7 +112,7 @@ class Workers:
 
     def send(self, rows: np.ndarray, action: np.ndarray) -> None:
         self._all()
-        self.arrays["action"][rows] = action
+        self.arrays["action"][rows] = np.reshape(action, (len(rows), *self.taken.shape))
         asked, at = rows.tolist(), 0
         while at < len(asked):
             g = self.group_of[asked[at]]

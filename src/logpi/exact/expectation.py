@@ -88,7 +88,7 @@ def coefficients(problem: Problem, surrogate: Surrogate, rows: str, draws: Draws
             params, state = params.flatten(0, 1), state.flatten(0, 1)
             tensors = {name: x.flatten(0, 1) for name, x in tensors.items()}
         ref = None if problem.ref is None else problem.ref[state]
-        b = Padded(**tensors, scores=row_scores(problem, params.detach(), tensors["action"], state))
+        b = Padded(**tensors, scores=row_scores(problem, params.detach(), tensors["action"], state))  # type: ignore[arg-type]
         return surrogate(Said(problem.policy, params, b, ref), b)
 
     params = problem.policy(problem.obs).detach()[state]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from logpi.batch import Batch
-from logpi.envs.cartpole import CartPole
+from logpi.envs.native import Native
 from logpi.fast import passes, rolling, survey
 from logpi.fast.machine import Machine, address
 from logpi.policy import Policy
@@ -33,12 +33,12 @@ def prepare(machine: Machine) -> None:
 
 
 def cartpole(
-    machine: Machine, envs: CartPole, policy: Policy, noise: Tensor, whole: bool, going: Tensor | None
+    machine: Machine, envs: Native, policy: Policy, noise: Tensor, whole: bool, going: Tensor | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """noise [T, n, 2] -> (the next observations, what happened in T steps [n, T, *]); fewer where `whole` episodes ended."""
     steps, n = noise.shape[:2]
     before = envs.generator.get_state() if whole else None
-    fresh = torch.empty(steps, 4, n).uniform_(-0.05, 0.05, generator=envs.generator)
+    fresh = envs.starts(steps, n)
     out = {
         "obs": torch.empty(n, steps, 4),
         "final": torch.empty(n, steps, 4),
@@ -56,13 +56,13 @@ def cartpole(
     )  # fmt: skip
     envs.s, envs.age = state, age
     more = {"reward": torch.ones(n, steps), "mask": torch.ones(n, steps, dtype=torch.bool)}
-    out |= more | {"broken": torch.zeros(n, steps, dtype=torch.bool)}
+    out |= more | dict.fromkeys(("broken", "going"), torch.zeros(n, steps, dtype=torch.bool))
     if before is not None:
         ended = (out["terminated"] | out["truncated"])[going if going is not None else slice(None)]
         if bool(ended.any(1).all()):  # the plain loop stops here: leave its generator's state, too
             needed = int(ended.long().argmax(1).amax()) + 1
             envs.generator.set_state(before)
-            torch.empty(needed, 4, n).uniform_(generator=envs.generator)
+            envs.starts(needed, n)
             out = {name: x[:, :needed] for name, x in out.items()}
     return state.T.contiguous(), out
 
@@ -78,16 +78,23 @@ def collect(control: Any, machine: Machine, critic: Machine | None, policy: Poli
     over = passes.episodes(ended.data_ptr(), control.steps_before.data_ptr(), n, steps, address(lengths))
     control.recent.extend((float(length), length) for length in lengths[:over].tolist())
     control.finished += over
-    control.return_before = control.steps_before.double()
+    control.length_before, control.return_before = control.steps_before.clone(), control.steps_before.double()
     if policy.normaliser is not None:
         control.unseen_obs = obs.flatten(0, 1)
         obs, final = policy.normalise(obs), policy.normalise(final)
     if policy.return_normaliser is not None:
         control.unseen_returns = control._discounted_returns(reward, ended, x["mask"])
         reward = policy.return_normaliser(reward)
-    value, following = (None, None) if critic is None else survey.values(critic, obs, final, ended)
     flags = x["terminated"], x["truncated"], x["mask"]
-    version = torch.full((n, steps), control.version)
-    return Batch(
-        obs, x["action"], x["log_pi"], x["params"], reward, *flags, version, start, value=value, value_next=following
+    batch = Batch(
+        obs, x["action"], x["log_pi"], x["params"], reward, *flags, torch.full((n, steps), control.version), start
+    )
+    return batch if critic is None else look(critic, batch, final, control.recompute)
+
+
+def look(critic: Machine, b: Batch, final: Tensor, again: bool) -> Batch:
+    """`Control._look`."""
+    value, following = survey.values(critic, b.obs, final, b.ended)
+    return b.with_(
+        value=value, value_next=following, look=(lambda rows: look(critic, rows, final, again)) if again else None
     )

@@ -34,7 +34,7 @@ class Ascent:
         optimizer: torch.optim.Optimizer, max_grad_norm: float | None,
     ) -> None:  # fmt: skip
         self.machine, self.surrogate, self.rows = machine, surrogate, rows
-        self.data, self.tape, self.asked = columns.data, Tape(program), program.asked
+        self.data, self.fields, self.tape, self.asked = columns.data, columns.fields, Tape(program), program.asked
         first = len(columns.data) - len(columns.fields)
         self.places = [first + columns.fields.index(name) for name in program.data]
         self.log_pi = first + columns.fields.index("log_pi")

@@ -1,31 +1,29 @@
 """Rollouts of CartPole-v1 in NumPy: the policy for n rows, and the environments' own dynamics."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from logpi.envs.cartpole import STEP_LIMIT, THETA_LIMIT, X_LIMIT, CartPole, dynamics
+from logpi.envs.cartpole import FORCE, STEP_LIMIT, THETA_LIMIT, X_LIMIT, dynamics
+from logpi.envs.native import NUMPY, Native
 from logpi.fast.arrays_net import Machine
 from logpi.policy import Policy
 
-XP = SimpleNamespace(cos=np.cos, sin=np.sin, stack=np.array)  # np.stack takes longer than a policy of 64 x 64
 LIMITS = np.array([[X_LIMIT], [THETA_LIMIT]], np.float32)
 
 
 def cartpole(
-    machine: Machine, envs: CartPole, policy: Policy, noise: Tensor, whole: bool, going: Tensor | None
+    machine: Machine, envs: Native, policy: Policy, noise: Tensor, whole: bool, going: Tensor | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """noise [T, n, 2] -> (the next observations, what happened in T steps [n, T, *]); fewer where `whole` episodes ended."""
     steps, n = noise.shape[:2]
     before = envs.generator.get_state() if whole else None
-    fresh = torch.empty(steps, 4, n).uniform_(-0.05, 0.05, generator=envs.generator).numpy()
+    fresh = envs.starts(steps, n).numpy()
     late = noise.log().transpose(1, 2).contiguous().numpy()
     obs, final, params = (np.empty((steps, size, n), np.float32) for size in (4, 4, 2))
     action, terminated, truncated = (np.empty((steps, n), bool) for _ in range(3))
     s, born, still = envs.s.numpy(), -envs.age.numpy(), None if going is None else going.numpy()  # born: in which step
-    push, normal, net = envs.forces.numpy()[:, None], normal_of(policy), machine.at(n)[0]
+    normal, net, push = normal_of(policy), machine.at(n)[0], np.float32(FORCE)
     machine.fetch(0, machine.parameters)
     for t in range(steps):
         obs[t] = s
@@ -33,7 +31,7 @@ def cartpole(
         params[t] = net.forward()[:2]
         score = params[t] - late[t]
         np.greater(score[1], score[0], action[t])
-        s = dynamics(s, np.where(action[t], push[1], push[0]), XP)
+        s = dynamics(s, np.where(action[t], push, -push), NUMPY)
         final[t] = s
         left, fell = np.greater(np.abs(s[::2]), LIMITS)
         np.logical_or(left, fell, terminated[t])
@@ -48,7 +46,7 @@ def cartpole(
     taken = t + 1
     if before is not None:
         envs.generator.set_state(before)
-        torch.empty(taken, 4, n).uniform_(generator=envs.generator)
+        envs.starts(taken, n)
     envs.s, envs.age = torch.from_numpy(s), torch.from_numpy(taken - born)
     ends = {"terminated": terminated, "truncated": truncated}
     arrays = {"obs": obs, "final": final, "params": params, "action": action} | ends
@@ -58,7 +56,7 @@ def cartpole(
         "reward": torch.ones(n, taken),
         "mask": torch.ones(n, taken, dtype=torch.bool),
     }
-    return envs.s.T.contiguous(), out | {"broken": torch.zeros(n, taken, dtype=torch.bool)}
+    return envs.s.T.contiguous(), out | dict.fromkeys(("broken", "going"), torch.zeros(n, taken, dtype=torch.bool))
 
 
 def normal_of(policy: Policy) -> tuple[np.ndarray, np.ndarray, float] | None:

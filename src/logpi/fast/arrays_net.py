@@ -93,6 +93,8 @@ class Machine:
     def __init__(self, policy: Policy | None, critic: nn.Module | None) -> None:
         if policy is not None and type(policy.head) not in HEADS:
             raise NotCovered(f"its head is a {type(policy.head).__name__}")
+        if policy is not None and getattr(policy.head, "log_std", 0) is None:
+            raise NotCovered("its log-std depends on the state")
         self.modules = [part for x in (policy, critic) if x is not None for part in x.modules()]
         self.head = None if policy is None else HEADS[type(policy.head)](policy.head)
         self.values = critic is not None

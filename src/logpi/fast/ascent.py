@@ -27,7 +27,7 @@ class Ascent:
         max_grad_norm: float | None,
     ) -> None:
         self.machine, self.surrogate, self.rows = machine, surrogate, rows
-        self.data, self.loaded = columns.data, machine.loaded(program, columns.fields)
+        self.data, self.fields, self.loaded = columns.data, columns.fields, machine.loaded(program, columns.fields)
         self.key = (surrogate.moves, program.tape.tobytes())
         self.longest = np.inf if max_grad_norm is None else float(max_grad_norm)
         self.group, self.state = adam_of(optimizer, machine.parameters)

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from logpi.batch import Batch, Rows
 from logpi.critic import V
-from logpi.envs.cartpole import CartPole
+from logpi.envs.cartpole import CARTPOLE
+from logpi.envs.native import Native
 from logpi.fast.program import NotCovered, Program, Reads, written
 from logpi.policy import Policy
 from logpi.policy.networks import Layers
 
 WIDEST = 512  # of a layer that pays: beyond it torch's own products are as good
-OVERRIDDEN = {"forward", "from_features", "sample", "noise", "log_prob", "entropy", "kl"}
+OVERRIDDEN = {"forward", "features", "params", "sample", "noise", "log_prob", "entropy", "kl"}
 KINDS = (nn.Tanh, nn.ReLU)  # what may follow a layer
 AGREE = 1e-3  # |a twin's - plain gradient| of a parameter over the plain one's length, in float32
 
@@ -58,6 +59,10 @@ class Covering(abc.ABC):
         """One ascent, ready to run (`key`, `agrees`, `run`, `info`), or NotCovered."""
 
     @abc.abstractmethod
+    def _columns(self, b: Batch, fields: tuple[str, ...]) -> Any:
+        """The batch as the twins take it, with these fields."""
+
+    @abc.abstractmethod
     def divergence(self, machine: Any, rows: Rows) -> float:
         """The mean KL(old || pi) of all rows."""
 
@@ -71,10 +76,12 @@ class Covering(abc.ABC):
         max_grad_norm: float | None = None,
         kl: Any = None,
         target_kl: float | None = None,
+        rescale: Any = None,
+        refresh: Any = None,
     ) -> dict[str, float] | None:
         """`step.gradient.ascend`, or None where it is not covered."""
         machine = self.main if surrogate.moves == "policy" else self.fit
-        if not self.ready(machine):
+        if not self.ready(machine) or self.cover(lambda: as_it_is(rescale)) is None:
             return None
         ascent = self.cover(lambda: self.ascent(machine, surrogate, rows, optimizer, max_grad_norm))
         if ascent is None:
@@ -84,12 +91,15 @@ class Covering(abc.ABC):
                 self.main, self.fit = (None, self.fit) if machine is self.main else (self.main, None)
                 return None
             self.agreed.add(ascent.key)
-        if target_kl is None:
+        if target_kl is None and refresh is None:
             ascent.run(0, epochs, minibatches)
             return ascent.info()
         for epoch in range(epochs):
+            if epoch and refresh is not None:
+                refresh()
+                ascent.data = self._columns(rows.batch, ascent.fields).data
             ascent.run(epoch, 1, minibatches)
-            if self.divergence(machine, rows) > target_kl:
+            if target_kl is not None and self.divergence(machine, rows) > target_kl:
                 break
         return ascent.info()
 
@@ -103,6 +113,13 @@ class Covering(abc.ABC):
             program = written(asking.gain, b)
             self.programs[surrogate.moves] = program, reads, own
         return program
+
+
+def as_it_is(rescale: Any) -> bool:
+    """True; NotCovered, where each minibatch has a psi of its own."""
+    if rescale is not None:
+        raise NotCovered("its minibatches rescale psi, each by itself")
+    return True
 
 
 def apart(policy: Policy) -> bool:
@@ -143,6 +160,11 @@ def stacks(policy: Policy | None, critic: nn.Module | None) -> list[Any]:
     """[(layers, kinds) of the policy's network, of the critic's]; a shared trunk carries both, a list, on its last layer."""
     if critic is not None and type(critic) is not V:
         raise NotCovered(f"its critic is a {type(critic).__name__}")
+    for what, has in (("it has a memory", "memory"), ("it rules actions out", "mask")):
+        if getattr(policy, has, None) is not None:
+            raise NotCovered(what)
+    if policy is not None and policy.seen is not None and policy.seen.of("picture"):
+        raise NotCovered("it looks at pictures")
     own = layers(policy.network) if policy is not None else None
     other = layers(critic.network) if critic is not None else None
     if policy is None or own is None or not policy.shared:
@@ -216,5 +238,5 @@ def agree(value: float, grads: list[Tensor], surrogate: Any, rows: Rows, count: 
 
 def native(envs: Any) -> bool:
     """Can these environments be rolled whole?"""
-    plain = type(envs) is CartPole and envs.device == "cpu" and envs.dtype == torch.float32
+    plain = type(envs) is Native and envs.task is CARTPOLE and envs.device == "cpu" and envs.dtype == torch.float32
     return plain and not {"step", "reset"} & vars(envs).keys()

@@ -185,6 +185,8 @@ def head_of(policy: Policy | None) -> tuple[int, int, int, int, np.ndarray]:
     if isinstance(head, Categorical):
         return CATEGORICAL, head.outputs, head.outputs, 1, nothing
     d = head.action_shape[0]
+    if getattr(head, "log_std", d) is None:
+        raise NotCovered("its log-std depends on the state")
     if type(head) is Gaussian:
         return GAUSSIAN, d, 2 * d, d, nothing
     width = (head.high - head.low).float().log().numpy()

@@ -32,14 +32,14 @@ class Rollout:
 
     def __init__(self, machine: Machine, control: Any, policy: Policy, noise: Tensor | None, steps: int) -> None:
         self.machine, self.envs, self.policy, self.generator = machine, control.envs, policy, control.generator
-        n, head, space = self.envs.n, policy.head, self.envs.observation_space
+        n, head, shape = self.envs.n, policy.head, control.obs.shape[1:]
         self.acted = np.zeros(n, np.int64)  # steps of each for which there are parameters
-        self.obs = np.empty((steps + 1, n, *space.shape), np.float32)
+        self.obs = np.empty((steps + 1, n, *shape), np.float32)
         self.obs[0], self.final = control.obs.numpy(), np.empty_like(self.obs[1:])
         self.params = np.empty((steps, n, machine.params), np.float32)
         self.action = np.empty((steps, n, *head.action_shape), np.float32 if head.action_dtype is None else np.int64)
         self.reward = np.empty((steps, n))
-        self.terminated, self.truncated, self.broken = (np.zeros((steps, n), bool) for _ in range(3))
+        self.terminated, self.truncated, self.broken, self.going = (np.zeros((steps, n), bool) for _ in range(4))
         self.mask = np.ones((steps, n), bool)
         self.drawn = np.zeros(0, np.float32) if noise is None else noise.numpy()
         self.normal = normal_of(policy)
@@ -69,6 +69,8 @@ class Rollout:
             self.mask[t, rows] = x.mask
         if x.broken is not None:
             self.broken[t, rows] = x.broken
+        if x.going is not None:
+            self.going[t, rows] = x.going
 
     def segments(self) -> int:
         """Every step. How many were taken."""
@@ -97,12 +99,13 @@ class Rollout:
     def kernel(self, steps: int) -> Callable[[np.ndarray], bool] | None:
         """Takes steps for as long as nothing is amiss, given how many each has taken; False: it took none. None: not covered."""
         envs, m = self.envs, self.machine
-        plain = type(envs) is Workers and envs.observation_space.dtype in (np.float32, np.float64)
-        box, discrete = self.box, type(self.policy.head) is Categorical
-        kind = np.int64 if discrete else np.float32
-        if not plain or (box is None and not discrete) or envs.action_space.dtype != kind:
+        if type(envs) is not Workers:
             return None
         wires, x = envs.wires, envs.arrays
+        box, discrete = self.box, type(self.policy.head) is Categorical
+        known = x["obs"].dtype in (np.float32, np.float64) and (box is not None or discrete)
+        if not known or x["action"].dtype != (np.int64 if discrete else np.float32):
+            return None
         width = int(np.prod(self.obs.shape[2:]))
         start = getattr(self.policy.head, "start", 0)
         sizes = len(envs.workers), len(envs.groups), envs.n, steps, width, x["obs"].dtype == np.float64
@@ -151,7 +154,7 @@ class Rollout:
         return {name: torch.from_numpy(x).transpose(0, 1).contiguous() for name, x in found.items()}
 
 
-KEPT = ("obs", "final", "action", "params", "reward", "terminated", "truncated", "mask", "broken")
+KEPT = ("obs", "final", "action", "params", "reward", "terminated", "truncated", "mask", "broken", "going")
 
 
 def roll(

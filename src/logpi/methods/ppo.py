@@ -3,6 +3,8 @@
 max E[ min(rho A, clip(rho, 1 - eps, 1 + eps) A) + c2 H(pi) - c1 (V - target)^2 ]   (eq. 7 and 9)
 """
 
+from typing import Literal
+
 from logpi import average, objective, psi
 from logpi.page import Count, Fraction, NonNegative, Positive, page
 from logpi.step.gradient import ascend
@@ -27,6 +29,8 @@ class PPO:
     minibatches: Count = 4  # parts of each pass
     max_grad_norm: Positive = 0.5  # the gradient is cut to this length
     target_kl: Positive | None = None  # passes stop beyond this mean KL(old || new)
+    normalise: Literal["batch", "minibatch", "none"] = "batch"  # over what A is standardised
+    recompute: bool = False  # A and the targets anew from V before each pass
 
     rows, critic = "segments", "v"
 
@@ -35,7 +39,7 @@ class PPO:
         target = b.value + credit
         if self.from_start:
             credit = psi.discount_from_start(credit, b.ended, self.gamma, b.start)
-        return psi.standardise(credit, b.mask), target
+        return psi.standardise(credit, b.mask) if self.normalise == "batch" else credit, target
 
     def objective(self, now, b, state):
         return objective.clip(now.log_pi, b.log_pi, b.psi, self.clip, self.clip) + self.entropy * now.entropy
@@ -45,4 +49,6 @@ class PPO:
 
     def step(self, surrogate, kl, rows, optimizer):
         passes = (self.epochs, self.minibatches, self.max_grad_norm)
-        return ascend(surrogate, rows, optimizer, *passes, kl, self.target_kl)
+        each = psi.standardise_sample if self.normalise == "minibatch" else None
+        again = surrogate.refresh if self.recompute else None
+        return ascend(surrogate, rows, optimizer, *passes, kl, self.target_kl, each, again)

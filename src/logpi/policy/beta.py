@@ -17,6 +17,7 @@ class Beta(nn.Module):
     """
 
     action_dtype = None
+    choices = draws = 0
     low: Tensor
     high: Tensor
 

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from logpi import kl
 
+RULED_OUT = -1e30  # a logit: finite, and so far below any other that its exponential is 0 in every float type
+
 
 class Categorical(nn.Module):
     """A softmax over `n` actions, numbered from `start` in the environment."""
@@ -16,7 +18,8 @@ class Categorical(nn.Module):
 
     def __init__(self, n: int, start: int = 0) -> None:
         super().__init__()
-        self.outputs, self.start = n, start
+        self.outputs = self.choices = self.draws = n
+        self.start = start
 
     def forward(self, outputs: Tensor) -> Tensor:
         return outputs
@@ -50,3 +53,7 @@ class Categorical(nn.Module):
 
     def to_env(self, action: Tensor) -> Tensor:
         return action + self.start if self.start else action
+
+    def masked(self, params: Tensor, allowed: Tensor) -> Tensor:
+        """Probability and gradient of what is not allowed are exactly 0."""
+        return torch.where(allowed, params, RULED_OUT)

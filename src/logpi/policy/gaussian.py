@@ -1,6 +1,6 @@
 """Diagonal Gaussians over a Box. Parameters: means and log-stds, [..., 2d].
 
-The log-std does not depend on the state; it is a log, so it cannot turn negative.
+The log-std is one parameter for all states, or an output of the network; it is a log, so it cannot turn negative.
 """
 
 import math
@@ -13,6 +13,7 @@ from logpi import kl
 from logpi.errors import LogpiError
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+NARROWEST, WIDEST = -5.0, 2.0  # log-stds that a network may give: beyond, its gradient is 0
 
 
 def bounded(low: Tensor, high: Tensor, name: str) -> None:
@@ -27,25 +28,32 @@ def floating(side: Tensor) -> Tensor:
 
 
 class Gaussian(nn.Module):
-    """N(mean(s), std^2); actions are clipped to the Box on their way to the environment, stored as drawn."""
+    """N(mean(s), std^2), or with `state` N(mean(s), std(s)^2); actions are clipped to the Box on their way to the environment,
+    stored as drawn.
+    """
 
     action_dtype = None
+    choices = 0
     low: Tensor
     high: Tensor
 
-    def __init__(self, low: Tensor, high: Tensor, log_std: float = 0.0) -> None:
+    def __init__(self, low: Tensor, high: Tensor, log_std: float = 0.0, state: bool = False) -> None:
         super().__init__()
-        self.box_shape, self.outputs = tuple(low.shape), low.numel()
-        self.action_shape = (low.numel(),)
-        self.log_std = nn.Parameter(torch.full((low.numel(),), log_std))
+        self.box_shape, self.draws, self.start = tuple(low.shape), low.numel(), log_std
+        self.outputs = 2 * self.draws if state else self.draws
+        self.action_shape = (self.draws,)
+        self.log_std = None if state else nn.Parameter(torch.full((self.draws,), log_std))
         self.register_buffer("low", floating(low), persistent=False)
         self.register_buffer("high", floating(high), persistent=False)
 
     def forward(self, outputs: Tensor) -> Tensor:
-        return torch.cat([outputs, self.log_std.expand_as(outputs)], -1)
+        if self.log_std is not None:
+            return torch.cat([outputs, self.log_std.expand_as(outputs)], -1)
+        mean, change = outputs.chunk(2, -1)
+        return torch.cat([mean, (self.start + change).clamp(NARROWEST, WIDEST)], -1)
 
     def noise(self, shape: Sequence[int], like: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return like.new_empty((*shape, self.outputs)).normal_(generator=generator)
+        return like.new_empty((*shape, self.draws)).normal_(generator=generator)
 
     def sample(self, params: Tensor, generator: torch.Generator | None = None, noise: Tensor | None = None) -> Tensor:
         mean, log_std = params.chunk(2, -1)
@@ -80,8 +88,8 @@ class SquashedGaussian(Gaussian):
     log pi(a) = log N(u) - sum log da/du. A bijection leaves the KL and the Fisher matrix those of u.
     """
 
-    def __init__(self, low: Tensor, high: Tensor, log_std: float = 0.0) -> None:
-        super().__init__(low, high, log_std)
+    def __init__(self, low: Tensor, high: Tensor, log_std: float = 0.0, state: bool = False) -> None:
+        super().__init__(low, high, log_std, state)
         bounded(low, high, "squashed")
 
     def _log_slope(self, u: Tensor) -> Tensor:

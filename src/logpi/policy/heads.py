@@ -12,15 +12,20 @@ from gymnasium import spaces
 from torch import Tensor
 
 from logpi.errors import LogpiError, nearest
+from logpi.layout import leaves
+from logpi.policy.bernoulli import Bernoulli
 from logpi.policy.beta import Beta
 from logpi.policy.categorical import Categorical
 from logpi.policy.gaussian import Gaussian, SquashedGaussian
+from logpi.policy.several import Several
 
 
 class Head(Protocol):
     """Four questions: sample, log_prob, entropy, kl; a fifth where the answer is fast: fisher."""
 
     outputs: int  # how many numbers the network must give
+    choices: int  # entries of a mask: actions that can be ruled out, 0 where there are none
+    draws: int  # numbers of noise for an action
     action_shape: tuple[int, ...]  # of one raw action
     action_dtype: torch.dtype | None  # None: the parameters' own
 
@@ -58,16 +63,36 @@ class Head(Protocol):
         """The raw action as the environment takes it: clipped, scaled, offset."""
         ...
 
+    def masked(self, params: Tensor, allowed: Tensor) -> Tensor:
+        """The same with every action ruled out that is not `allowed` [..., choices] bool; heads of choices alone have it."""
+        ...
+
 
 BOX: dict[str, Any] = {"gaussian": Gaussian, "squashed": SquashedGaussian, "beta": Beta}
+STATE = ("gaussian", "squashed")  # heads that have a log-std
 
 
-def head_for(space: spaces.Space, box: str = "gaussian") -> Any:
-    """The head of an action space; `box` names the density on a Box: gaussian, squashed, beta."""
+def head_for(space: spaces.Space, box: str = "gaussian", log_std: str = "free") -> Any:
+    """The head of an action space; `box` names the density on a Box: gaussian, squashed, beta.
+
+    log_std: 'free', one parameter for all states, or 'state', an output of the network.
+    """
     if isinstance(space, spaces.Discrete):
         return Categorical(int(space.n), int(space.start))
+    if isinstance(space, spaces.MultiDiscrete):
+        return Several(
+            [Categorical(int(n), int(start)) for n, start in zip(space.nvec.flat, space.start.flat, strict=True)]
+        )
+    if isinstance(space, spaces.MultiBinary):
+        return Bernoulli(tuple(space.shape))
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        return Several([head_for(leaf, box, log_std) for _, leaf in leaves(space)])
     if isinstance(space, spaces.Box):
         if box not in BOX:
             raise LogpiError(f"There is no policy head {box!r} for a Box.{nearest(box, BOX)}")
-        return BOX[box](torch.as_tensor(space.low), torch.as_tensor(space.high))
-    raise LogpiError(f"The action space {space} has no policy head: there are heads for Discrete and Box.")
+        more = {"state": True} if log_std == "state" and box in STATE else {}
+        return BOX[box](torch.as_tensor(space.low), torch.as_tensor(space.high), **more)
+    raise LogpiError(
+        f"The action space {space} has no policy head: there are heads for Discrete, MultiDiscrete, MultiBinary and Box, and for"
+        " Dict and Tuple of these."
+    )

@@ -49,22 +49,29 @@ class Normaliser(nn.Module):
     mean: Tensor
     var: Tensor
     count: Tensor
+    only: Tensor | None
 
-    def __init__(self, shape: Sequence[int], limit: float = 10.0, centred: bool = True) -> None:
+    def __init__(
+        self, shape: Sequence[int], limit: float = 10.0, centred: bool = True, only: Tensor | None = None
+    ) -> None:
+        """only [*shape] bool: the numbers that are normalised, others stay as they are. None: all."""
         super().__init__()
         self.limit, self.centred = limit, centred
         self.register_buffer("mean", torch.zeros(tuple(shape), dtype=torch.float64))
         self.register_buffer("var", torch.ones(tuple(shape), dtype=torch.float64))
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("only", only, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         centred = x - self.mean.to(x.dtype) if self.centred else x
-        return (centred * (self.var + 1e-8).rsqrt().to(x.dtype)).clamp(-self.limit, self.limit)
+        scaled = (centred * (self.var + 1e-8).rsqrt().to(x.dtype)).clamp(-self.limit, self.limit)
+        return scaled if self.only is None else torch.where(self.only, scaled, x)
 
     def inverse(self, x: Tensor) -> Tensor:
         """What `forward` was given, but for what it clipped."""
         centre = self.mean.to(x.dtype) if self.centred else 0.0
-        return x * (self.var + 1e-8).sqrt().to(x.dtype) + centre
+        raw = x * (self.var + 1e-8).sqrt().to(x.dtype) + centre
+        return raw if self.only is None else torch.where(self.only, raw, x)
 
     @torch.no_grad()
     def update(self, x: Tensor) -> None:

@@ -2,7 +2,7 @@
 
 from collections import deque
 from itertools import repeat
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,47 +15,11 @@ from logpi.envs import Environments, Step
 from logpi.errors import EnvironmentFailed, LogpiError
 from logpi.policy import Policy
 from logpi.rollout.culprit import culprit
+from logpi.rollout.steps import Steps, as_seen, first_episodes, never_ends, without_broken
 
 AHEAD = 64  # steps for which chance is drawn at once, where the length of a rollout is not known
 LONGEST = 100_000  # steps after which an episode that does not end is given up
-
-
-class Steps(NamedTuple):
-    """What was seen and done; one step [n, ...], or a rollout [n, T, ...]."""
-
-    obs: Tensor  # raw
-    action: Tensor
-    params: Tensor
-    reward: Tensor
-    terminated: Tensor
-    truncated: Tensor
-    mask: Tensor
-    final: Tensor  # the observation before any reset
-    broken: Tensor  # the environment failed here: no reward, no end, and its next episode follows
-
-
-def never_ends(steps: int) -> str:
-    return f"An episode has not ended after {steps} steps: wrap the environment in gymnasium.wrappers.TimeLimit."
-
-
-def first_episodes(x: Steps) -> Steps:
-    """Of every row the episode that it began: `mask` ends with it, and the rows with the longest."""
-    ended = (x.terminated | x.truncated).long()
-    mask = ended.cumsum(1) - ended == 0
-    longest = int(mask.sum(1).amax())
-    return Steps(*(part[:, :longest] for part in x._replace(mask=mask, broken=x.broken & mask)))
-
-
-def without_broken(x: Steps) -> Steps:
-    """Whole episodes: what a row holds up to its last break goes, and the episode after it begins the row."""
-    slot = torch.arange(x.broken.shape[1], device=x.broken.device)
-    skip = torch.where(x.broken, slot + 1, 0).amax(1, keepdim=True)
-    order = (slot + skip) % len(slot)
-    mask = x.mask & (slot >= skip)
-    row = torch.arange(len(order), device=order.device)[:, None]
-    moved = Steps(*(part[row, order] for part in x._replace(mask=mask, broken=torch.zeros_like(mask))))
-    longest = int(moved.mask.sum(1).amax())
-    return Steps(*(part[:, :longest] for part in moved))
+KEPT = ("obs", "steps_before", "length_before", "return_before", "discounted")  # of episodes that are under way
 
 
 class Control:
@@ -71,14 +35,21 @@ class Control:
         group: int = 1,
         gamma: float = 1.0,
         fused: Any = None,
+        clip_reward: bool = False,
+        recompute: bool = False,
     ) -> None:
         self.fused = fused  # what may act and judge instead (fast/)
+        self.clip_reward = clip_reward  # to their signs, for learning
+        self.recompute = recompute  # is the critic asked again during an update?
         self.envs, self.rows, self.generator = envs, rows, generator
         self.length, self.group, self.gamma = length, group, gamma
         self.version, self.finished, self.broken = 0, 0, 0  # iterations; episodes that ended; that broke
         self.recent: deque[tuple[float, int]] = deque(maxlen=100)  # (return, length) of the last episodes
         self.obs = envs.reset(self._seeds(envs.n, torch.Generator().manual_seed(seed)))
-        self.steps_before = torch.zeros(envs.n, dtype=torch.long)
+        self.memory: Tensor | None = None  # what the policy remembers of each environment
+        self.before: Tensor | None = None  # and did when the rollout began
+        self.steps_before = torch.zeros(envs.n, dtype=torch.long)  # of the episode; of the game that is counted: length
+        self.length_before = torch.zeros(envs.n, dtype=torch.long)
         self.return_before = torch.zeros(envs.n, dtype=torch.float64)
         self.discounted = torch.zeros(envs.n, dtype=torch.float64)  # running return, for its normaliser
         self.unseen_obs: Tensor | None = None  # what the normalisers have yet to see
@@ -91,7 +62,8 @@ class Control:
         if self.rows != "segments":
             starts = self._seeds(self.envs.n // self.group, self.generator) if self.rows == "groups" else None
             self.obs = self.envs.reset(None if starts is None else [s for s in starts for _ in range(self.group)])
-            self.steps_before.zero_(), self.return_before.zero_(), self.discounted.zero_()
+            for kept in (self.steps_before, self.length_before, self.return_before, self.discounted):
+                kept.zero_()
         elif self.fused is not None and (found := self.fused.collect(self, policy, critic)) is not None:
             self.version += 1
             return found
@@ -106,7 +78,9 @@ class Control:
     def _roll(self, policy: Policy) -> Steps:
         """Act until the segment is full, or until every environment has finished the episode it began; [n, T, ...]."""
         like, whole = next(policy.parameters()), self.rows != "segments"
-        self.obs, parts, taken = self.obs.to(like), list[Steps](), 0
+        self.obs, parts, taken = as_seen(self.obs, like), list[Steps](), 0
+        self.memory = policy.start(self.envs.n) if whole or self.memory is None else self.memory
+        self.before = self.memory
         going: Tensor | None = None  # whole episodes: not ended yet, [n]
         while not parts or (going is not None and bool(going.any())):
             if taken >= LONGEST:
@@ -134,18 +108,22 @@ class Control:
                     if not going.any():
                         break
         self.obs = self.obs.contiguous()  # as a checkpoint restores it: matrix products round by layout
+        self.memory = None if self.memory is None else self.memory.clone()  # which a gradient may pass
         return Steps(*(torch.stack(x, 1) for x in zip(*steps, strict=True)))
 
     def _once(self, policy: Policy, noise: Tensor | None, seen: list[Steps], before: int) -> Steps:
         """One step of every environment; the next observations stand in `obs`."""
         obs = self.obs
-        params = policy(policy.normalise(obs))
+        params, kept = policy.step(policy.normalise(obs), self.memory)
         action = policy.head.sample(params, self.generator, noise)
         x = self._step(policy.head.to_env(action), seen, params, before)
         ones = torch.ones_like(x.terminated)
-        mask, broken = ones if x.mask is None else x.mask, ~ones if x.broken is None else x.broken
-        self.obs = x.obs.to(obs)
-        return Steps(obs, action, params, x.reward, x.terminated, x.truncated, mask, x.final, broken)
+        mask, broken, going = (y if x is None else x for x, y in ((x.mask, ones), (x.broken, ~ones), (x.going, ~ones)))
+        self.obs = as_seen(x.obs, params)
+        if kept is not None:
+            over = (x.terminated | x.truncated | ~mask | broken).to(kept.device)
+            self.memory = torch.where(over[:, None], 0.0, kept)
+        return Steps(obs, action, params, x.reward, x.terminated, x.truncated, mask, x.final, broken, going)
 
     def _fused(
         self, policy: Policy, noise: Tensor | None, ahead: int, going: Tensor | None, before: int
@@ -169,12 +147,14 @@ class Control:
 
     @torch.no_grad()
     def _batch(self, policy: Policy, critic: nn.Module | None, x: Steps) -> Batch:
-        reward, final = x.reward.to(x.params), x.final.to(x.params)
+        reward, final = x.reward.to(x.params), as_seen(x.final, x.params)
         terminated, truncated, mask = (flag.to(x.params.device) for flag in (x.terminated, x.truncated, x.mask))
         ended, broken = (terminated | truncated) & mask, x.broken.to(mask.device)
         at_once = broken.any(1) & ~(mask & (broken.cumsum(1) == 0)).any(1)  # no action of ours stands before the break
         start = self.steps_before.to(mask.device).masked_fill(at_once, 0)
-        self._count(reward, ended, mask, broken)
+        self._count(reward, ended & ~x.going.to(ended.device), mask, broken)
+        self._age(ended | broken, mask)
+        reward = reward.sign() if self.clip_reward else reward
         if policy.normaliser is not None:
             self.unseen_obs = x.obs[mask]
         if policy.return_normaliser is not None:
@@ -183,35 +163,50 @@ class Control:
         log_pi = policy.head.log_prob(x.params, x.action)
         version = torch.full(mask.shape, self.version, device=mask.device)
         ends = terminated & mask, truncated & mask | broken  # a break cuts off the action before it, which bootstraps
-        batch = Batch(policy.normalise(x.obs), x.action, log_pi, x.params, reward, *ends, mask, version, start)
+        seen = policy.normalise(x.obs)
+        batch = Batch(seen, x.action, log_pi, x.params, reward, *ends, mask, version, start, memory=self.before)
         if critic is None:
             return batch
-        return self._look(policy, critic, batch, torch.where(final.isfinite(), policy.normalise(final), final))
+        normal = policy.normalise(final)
+        return self._look(
+            policy, critic, batch, torch.where(final.isfinite(), normal, final) if normal is not final else final
+        )
 
     def _look(self, policy: Policy, critic: Any, b: Batch, final: Tensor) -> Batch:
         """What the critic says of every observation, and of what followed it *before any reset*."""
         cut = b.ended.clone()
         cut[:, -1] = False
         ends = torch.cat([final[:, -1], final[cut]])
-        here, there = self._judge(policy, critic, b, ends)
+        here, there = self._judge(policy, critic, b, ends, cut)
         after = {}
         for name, x in here.items():
             after[f"{name}_next"] = torch.cat([x[:, 1:], there[name][: len(b), None]], 1)
             after[f"{name}_next"][cut] = there[name][len(b) :]
-        return b.with_(**here, **after)
+        again = (lambda rows: self._look(policy, critic, rows, final)) if self.recompute else None
+        return b.with_(**here, **after, look=again)
 
     def _judge(
-        self, policy: Policy, critic: Any, b: Batch, ends: Tensor
+        self, policy: Policy, critic: Any, b: Batch, ends: Tensor, cut: Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """What is said of the batch's observations, and of those at the ends."""
-        every = torch.cat([b.obs.flatten(0, 1), ends])
-        value = self.fused and self.fused.value(every)
-        if value is None:
-            here = critic.evaluate(policy, b.obs, b.action, self.generator)
-            return here, critic.evaluate(policy, ends, None, self.generator)
+        """What is said of the batch's observations, and of those at the ends: of each row, then of the steps in `cut`."""
+        if policy.memory is not None:
+            features, after = policy.sequence(b)
+            last, _ = policy.memory.step(policy.trunk(ends), torch.cat([after[:, -1], after[cut]]))
+            return self._asked(policy, critic, features, b.obs, b.action), self._asked(policy, critic, last, ends, None)
+        fused = self.fused if self.fused is not None and self.fused.critic is not None else None
+        every = ends if fused is None else torch.cat([b.obs.flatten(0, 1), ends])
+        if fused is None or (value := fused.value(every)) is None:
+            here = self._asked(policy, critic, policy.trunk(b.obs), b.obs, b.action)
+            return here, self._asked(policy, critic, policy.trunk(ends), ends, None)
         value = seen(every, value)
         count = len(value) - len(ends)
         return {"value": value[:count].view(b.reward.shape)}, {"value": value[count:]}
+
+    def _asked(
+        self, policy: Policy, critic: Any, features: Tensor, obs: Tensor, action: Tensor | None
+    ) -> dict[str, Tensor]:
+        found = critic.evaluate(policy, features, obs, action, self.generator)
+        return {name: seen(obs, x) for name, x in found.items()}
 
     def _discounted_returns(self, reward: Tensor, ended: Tensor, mask: Tensor) -> Tensor:
         """R_t = r_t + gamma R_{t-1} within each episode, across rollouts: what the return normaliser has yet to see."""
@@ -233,10 +228,16 @@ class Control:
                 normaliser.update(unseen)
         self.unseen_obs = self.unseen_returns = None
 
+    def _age(self, over: Tensor, mask: Tensor) -> None:
+        """Steps of the episodes that are not over yet."""
+        over, mask = over.cpu(), mask.cpu()
+        since = over.flip(1).cumsum(1).flip(1) == 0
+        self.steps_before = torch.where(over.any(1), 0, self.steps_before) + (mask & since).sum(1)
+
     def _count(self, reward: Tensor, ended: Tensor, mask: Tensor, broken: Tensor) -> None:
-        """Returns and lengths of the episodes that ended, in the order in which they did; those that broke are left out."""
+        """Returns and lengths of the games that ended, in the order in which they did; those that broke are left out."""
         total = torch.where(mask, reward, 0.0).cpu().double().cumsum(1) + self.return_before[:, None]
-        taken = mask.cpu().long().cumsum(1) + self.steps_before[:, None]
+        taken = mask.cpu().long().cumsum(1) + self.length_before[:, None]
         ended = ended.cpu()
         ends = (ended | broken.cpu()).nonzero()
         base, age, done = [0.0] * len(total), [0] * len(total), []
@@ -249,7 +250,7 @@ class Control:
         self.recent.extend((ret, length) for _, _, ret, length in sorted(done))
         self.finished += len(done)
         self.return_before = total[:, -1] - torch.tensor(base, dtype=torch.float64)
-        self.steps_before = taken[:, -1] - torch.tensor(age)
+        self.length_before = taken[:, -1] - torch.tensor(age)
 
     def metrics(self) -> dict[str, float]:
         """Mean return and length of the last 100 episodes (NaN before the first ends), and how many there were."""
@@ -260,7 +261,7 @@ class Control:
 
     def state(self) -> dict[str, Any]:
         """Everything but the generator and the policy; `envs` is None where an episode must be started again."""
-        names = ("obs", "steps_before", "return_before", "discounted", "version", "finished", "broken")
+        names = ("memory", *KEPT, "version", "finished", "broken")
         return {name: getattr(self, name) for name in names} | {"recent": list(self.recent), "envs": self.envs.state()}
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -270,5 +271,6 @@ class Control:
             self.obs = self.envs.reset(self._seeds(self.envs.n, self.generator))
             return
         self.envs.load_state(state["envs"])
-        for name in ("obs", "steps_before", "return_before", "discounted"):
-            setattr(self, name, state[name])
+        for name in KEPT:
+            setattr(self, name, state.get(name, state["steps_before"]))  # of old, lengths were those of episodes
+        self.memory = state.get("memory")

@@ -22,6 +22,7 @@ logpi: every policy-gradient method, in one tested definition
   logpi plot RUN [RUN ...]       learning curves as PNG or SVG
   logpi compare RUN RUN          what differs in settings and in results
   logpi track RUN --to VIEW      TensorBoard, W&B or trackio from metrics.jsonl
+  logpi export RUN               its policy as ONNX or torch.export, for a machine without logpi
   logpi doctor RUN               is something wrong with it, and what to do
   logpi bench [METHOD]           what limits your environment and policy: each part's share, and its floor
   logpi exact                    bias and variance of every estimator, or of your own loss, against the true gradient
@@ -37,7 +38,7 @@ environments. logpi --version
 
 
 COMMANDS = (
-    *("train", "resume", "eval", "play", "runs", "plot", "compare", "track"),
+    *("train", "resume", "eval", "play", "runs", "plot", "compare", "track", "export"),
     *("doctor", "bench", "exact", "variance", "methods", "show", "completion"),
 )
 
@@ -47,6 +48,9 @@ def main() -> None:
     args = sys.argv[1:]
     debug = "--debug" in args
     args = [a for a in args if a != "--debug"]
+    os.environ.setdefault(
+        "OMP_WAIT_POLICY", "PASSIVE"
+    )  # torch's threads leave the cores to environments between two calls
     warnings.showwarning = _in_one_line
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, it takes child processes along
     atexit.register(gc.freeze)  # a last look for garbage among all that torch holds takes half a second

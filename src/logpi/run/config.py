@@ -142,13 +142,18 @@ def _shown(word: str) -> str:
     return ascii(word if len(word) <= 60 else word[:60] + "...")
 
 
+def _paths(x: Any) -> bool:
+    """Is it an import path, or a list of them?"""
+    return all(isinstance(part, str) and ":" in part for part in (x if isinstance(x, list) else [x]))
+
+
 def must_agree(ours: dict[str, Any], saved: dict[str, Any], folder: Path) -> None:
     """Settings are those of the checkpoint, but for the horizon and for the user's own code, which is given by path."""
     ours = tomllib.loads(dump(ours))
     for section in ("method", "run"):
         for key in sorted({*ours[section], *saved[section]}):
             here, there = (x[section].get(key) for x in (ours, saved))
-            by_path = isinstance(here, str) and isinstance(there, str) and ":" in here and ":" in there
+            by_path = _paths(here) and _paths(there)
             if here != there and not by_path and key not in (FREE if section == "run" else ()):
                 raise LogpiError(
                     f"{folder} was saved with {key} {there}, not {here}: "

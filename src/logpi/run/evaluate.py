@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import sys
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from logpi.policy import Policy
 from logpi.rollout.control import LONGEST, never_ends
 from logpi.run.checkpoint import choose
 from logpi.run.folder import finite, safe
-from logpi.run.paths import constructor, is_path
+from logpi.run.paths import is_path, wrappers
 
 STARTS = 10_000  # the seed of their environments
 
@@ -62,6 +63,7 @@ def evaluate(
     policy.must_fit(made.observation_space, made.action_space)
     generator = torch.Generator(like.device).manual_seed(seed)
     obs = made.reset(torch.randint(2**31, (episodes,), generator=torch.Generator().manual_seed(seed)).tolist())
+    policy.forget()
     alive = torch.ones(episodes, dtype=torch.bool, device=like.device)
     returns = torch.zeros(episodes, dtype=torch.float64, device=like.device)
     lengths = torch.zeros(episodes, dtype=torch.long, device=like.device)
@@ -70,29 +72,44 @@ def evaluate(
         alive = alive if step.mask is None else alive & step.mask.to(alive.device)
         returns += torch.where(alive, step.reward.to(returns), 0.0)
         lengths += alive
-        alive, obs = alive & ~(step.terminated | step.truncated).to(alive.device), step.obs
+        ended = step.terminated | step.truncated
+        policy.forget(ended if step.mask is None else ended | ~step.mask)
+        over = ended if step.going is None else ended & ~step.going
+        alive, obs = alive & ~over.to(alive.device), step.obs
         if not alive.any():
+            policy.forget()
             made.close()
             return Evaluation(returns.tolist(), lengths.tolist(), deterministic)
     raise LogpiError(never_ends(LONGEST))
 
 
-def environment_of(run: Path, env: str | None = None) -> tuple[str, Any]:
-    """(name, what `envs.make` takes) of `env`, or of the one a run was trained on, from its config.toml."""
-    name = env or _trained_on(run)
+def environment_of(run: Path, env: str | None = None, wrap: Sequence[str] = ()) -> tuple[str, Any]:
+    """(name, what `envs.make` takes) of `env`, or of the one a run was trained on, from its config.toml.
+
+    Options, wrappers and masks are the run's own; but a folder runs no code: what is not Gymnasium's is to be passed again.
+    """
+    trained = _trained_on(run, env)
+    name = env or trained["env"]
     if is_path(name) and env is None:
         raise LogpiError(f"This run used an environment of yours ({name}): pass it again, --env {name}.")
-    return name, constructor(name)
+    around = wrappers(trained.get("wrap", []), wrap, f"{run / 'config.toml'}")
+    options = trained.get("env_options", []) if name == trained.get("env") else []
+    return name, envs.construction(name, options, around, trained.get("masks", "obs"))
 
 
-def _trained_on(run: Path) -> str:
+def _trained_on(run: Path, env: str | None) -> dict[str, Any]:
+    """The section [run] of a run's config.toml; where there is none, {} for an environment that is named."""
     for folder in (run, run.parent.parent):
         if (folder / "config.toml").is_file():
             try:
-                return tomllib.loads((folder / "config.toml").read_text())["run"]["env"]
+                found = tomllib.loads((folder / "config.toml").read_text())["run"]
+                return found | {"env": found["env"]}
             except (ValueError, KeyError) as wrong:
-                raise LogpiError(f"{folder / 'config.toml'} cannot be read ({wrong}): pass --env.") from wrong
-    raise LogpiError(f"{run} has no config.toml that names its environment: pass --env.")
+                if env is None:
+                    raise LogpiError(f"{folder / 'config.toml'} cannot be read ({wrong}): pass --env.") from wrong
+    if env is None:
+        raise LogpiError(f"{run} has no config.toml that names its environment: pass --env.")
+    return {}
 
 
 def write(run: Path, env: str, seed: int, kinds: list[Evaluation]) -> Path:
@@ -115,6 +132,8 @@ def in_new_process(run: Path, settings: Any, episodes: int) -> str:
         command += ["--network", settings.network]
     if is_path(settings.env):
         command += ["--env", settings.env]
+    if settings.wrap:
+        command += ["--wrap", *settings.wrap]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         return f"could not be evaluated: {done.stderr.strip()}"

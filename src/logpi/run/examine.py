@@ -18,7 +18,7 @@ from torch import Tensor
 from logpi import average, chance
 from logpi.batch import Batch, Rows
 from logpi.errors import EnvironmentFailed, LogpiError
-from logpi.loop import ROUNDING, Parts, update
+from logpi.loop import COARSE, ROUNDING, Parts, update
 from logpi.now import Divergence, Now, Surrogate
 from logpi.run import checkpoint, config
 from logpi.run.doctor import STILL
@@ -90,7 +90,7 @@ def measured(parts: Parts, name: str) -> Live:
 def measures(parts: Parts) -> Iterator[dict[str, Any]]:
     """Fields of Live, in the order in which an iteration brings them about."""
     batch = parts.collect(parts.policy, parts.critic)
-    yield rollout(batch)
+    yield rollout(batch, parts.policy.bf16)
     yield normalisers(parts)
     kl, rows, g = prepared(parts, batch)
     assert rows.batch.psi is not None
@@ -116,13 +116,13 @@ def prepared(parts: Parts, batch: Batch) -> tuple[Divergence, Rows, Tensor]:
     return kl, rows, gradient(surrogate(rows.batch), [*parts.policy.parameters()])
 
 
-def rollout(b: Batch) -> dict[str, Any]:
+def rollout(b: Batch, bf16: bool) -> dict[str, Any]:
     log_pi = b.log_pi[b.mask]
     found = {
         "actions": int(b.mask.sum()),
         "masked": float((~b.mask).double().mean()),
         "reward": float(b.reward[b.mask].abs().amax()),
-        "rounding": ROUNDING[log_pi.dtype] * max(1.0, float(log_pi.abs().amax())),
+        "rounding": (COARSE if bf16 else ROUNDING[log_pi.dtype]) * max(1.0, float(log_pi.abs().amax())),
     }
     if b.mask.dim() == 3:
         ret = b.to_actions()[0].reward.sum(-1)
@@ -213,16 +213,19 @@ def apart(x: Tensor, y: Tensor) -> float:
 
 
 def spoilt(b: Batch) -> Batch:
-    """PADDING masked slots more in front of each row; garbage in them and in every masked slot that is no action's."""
-    lead, T = b.mask.dim() - 1, b.mask.shape[-1]
+    """PADDING masked slots more in front of each row; garbage in them and in every masked slot that is no action's.
+
+    A memory would begin anew after such a slot: rows of one get none.
+    """
+    lead, T, more = b.mask.dim() - 1, b.mask.shape[-1], PADDING if b.memory is None else 0
     ends = b.ended.long().cumsum(-1) - b.ended.long()  # before the slot
     nobody = ~b.mask & (ends > torch.where(b.mask, ends, -1).cummax(-1).values)  # no action, or an end since the last
-    index = torch.arange(-PADDING, T, device=b.mask.device)
-    wide = b.with_(start=None, scores=None).map(lambda x: x.index_select(lead, index.clamp(min=0)))
-    nobody = torch.nn.functional.pad(nobody, (PADDING, 0), value=True)
+    index = torch.arange(-more, T, device=b.mask.device)
+    wide = b.with_(start=None, memory=None, scores=None).map(lambda x: x.index_select(lead, index.clamp(min=0)))
+    nobody = torch.nn.functional.pad(nobody, (more, 0), value=True)
 
     def fill(x: Tensor) -> Tensor:
         junk = torch.nan if x.is_floating_point() else False if x.dtype == torch.bool else GARBAGE
         return torch.where(nobody.reshape(nobody.shape + (1,) * (x.dim() - nobody.dim())), junk, x).to(x.dtype)
 
-    return wide.map(fill).with_(start=b.start)
+    return wide.map(fill).with_(start=b.start, memory=b.memory)

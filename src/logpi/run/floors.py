@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from logpi import envs
 from logpi.batch import Batch
 from logpi.device import pick
+from logpi.layout import Taken
 from logpi.loop import Parts
 from logpi.run.setup import Settings
 from logpi.workers import work
@@ -87,7 +88,13 @@ def alone(made: Any, settings: Settings) -> Alone:
     fresh = (
         guards[0].construct()
         if guards
-        else envs.make(settings.env, made.n, settings.backend, device=pick(settings.device), dtype=dtype)
+        else envs.make(
+            envs.construction(settings.env, settings.env_options),
+            made.n,
+            settings.backend,
+            device=pick(settings.device),
+            dtype=dtype,
+        )
     )
     try:
         return _stepped(_single(fresh), 1) if guards else _stepped(_several(fresh), made.n)
@@ -114,7 +121,9 @@ def _single(env: Any) -> Callable[[], None]:
 def _several(made: Any) -> Callable[[], Any]:
     """A step of a vector environment, or of native ones: they reset themselves."""
     made.reset([*range(made.n)])
-    action = np.stack([made.action_space.sample() for _ in range(made.n)])
+    taken = Taken(made.action_space)
+    drawn = [made.action_space.sample() if taken.plain else np.zeros(taken.shape) for _ in range(made.n)]
+    action = np.stack(drawn)
     if isinstance(made, envs.InArrays):
         return lambda: made.step_array(action)
     tensor = torch.from_numpy(action).to(getattr(made, "device", "cpu"))

@@ -5,23 +5,35 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gymnasium.spaces import Discrete
+from gymnasium import spaces
 
 from logpi.errors import LogpiError
+from logpi.layout import Seen
 from logpi.policy import Policy, build_policy
+from logpi.policy.heads import head_for
 from logpi.run.checkpoint import choose
 from logpi.run.files import read_json
 from logpi.run.pack import fill, read_tensors
 from logpi.run.paths import load_object
 from logpi.run.spaces import space_from_json
 
-KINDS = {"head": str, "hidden": list, "shared": bool, "normalise_obs": bool, "normalise_reward": bool}
+KINDS = {
+    "head": str,
+    "log_std": str,
+    "hidden": list,
+    "pictures": str,
+    "memory": str,
+    "shared": bool,
+    "normalise_obs": bool,
+    "normalise_reward": bool,
+}
+LATER = {"log_std": "free", "pictures": "auto", "memory": "none"}  # what a policy saved before there was a choice had
 
 
 def described(file: Path) -> tuple[dict[str, Any], dict[str, Any], str | None, torch.dtype]:
     """(keywords of `build_policy`, its two spaces, the path of a network of the user's, dtype) from a policy.json."""
     try:
-        spec = read_json(file)
+        spec = LATER | read_json(file)
         own, dtype = spec.pop("network"), {"float32": torch.float32, "float64": torch.float64}[spec.pop("dtype")]
         space = {k: space_from_json(spec.pop(k)) for k in ("observations", "actions")}
         fits = all(type(spec[k]) is kind for k, kind in KINDS.items()) and {*spec} == {*KINDS}
@@ -32,6 +44,13 @@ def described(file: Path) -> tuple[dict[str, Any], dict[str, Any], str | None, t
             raise
         raise LogpiError(f"{file} does not describe a policy: use another checkpoint.") from wrong
     return spec, space, own, dtype
+
+
+def claimed_by(hidden: list[int], observations: spaces.Space, actions: spaces.Space) -> set[int]:
+    """Widths that some tensor of such a policy has."""
+    shown, chosen = Seen(observations), head_for(actions)
+    alone = shown.plain and shown.of("picture")  # a picture alone has no hidden layers
+    return (set() if alone else {*hidden}) | {chosen.choices} - {0}
 
 
 def load(run: str | Path, network: Any = None, device: str = "cpu", allow_nonfinite: bool = False) -> Policy:
@@ -52,7 +71,7 @@ def load(run: str | Path, network: Any = None, device: str = "cpu", allow_nonfin
     network = None if own is None else network
     file = folder / "policy.safetensors"
     tensors = read_tensors(file)
-    claimed = {*spec["hidden"]} | ({int(space["actions"].n)} if isinstance(space["actions"], Discrete) else set())
+    claimed = claimed_by(spec["hidden"], **space)
     strange = claimed - {n for x in tensors.values() for n in x.shape}
     if network is None and strange:  # before a network of such a size takes the memory
         raise LogpiError(f"{folder / 'policy.json'} claims a layer of {max(strange):,}: {file.name} holds none such.")

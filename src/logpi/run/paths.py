@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,9 @@ def load_object(text: str) -> Any:
     return getattr(module, name)
 
 
-def constructor(env: str) -> Any:
-    """What `envs.make` takes for the name of an environment: an id stays one, an import path is loaded."""
-    return load_object(env) if is_path(env) else env
+def wrappers(saved: Sequence[str], given: Sequence[str], where: str) -> Sequence[str]:
+    """Wrappers as given, else as a file names them; but no file makes code run: what is not Gymnasium's is given again."""
+    own = [] if given else [path for path in saved if not path.startswith("gymnasium.wrappers:")]
+    if own:
+        raise LogpiError(f"{where} names a wrapper of yours ({own[0]}): pass it again, --wrap {' '.join(saved)}.")
+    return given or saved

@@ -1,12 +1,11 @@
 """A saved policy at play: in a window, or in a film."""
 
 import importlib
-import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,9 +14,11 @@ import numpy as np
 import torch
 
 from logpi.envs import EXTRAS, NATIVE
+from logpi.envs.atari import is_atari, one
 from logpi.errors import LogpiError, nearest
 from logpi.policy import Policy
 from logpi.rollout.control import LONGEST, never_ends
+from logpi.workers.construct import Built, Registered, takes
 
 Show = Callable[[np.ndarray], None]
 Mode = Literal["human", "rgb_array"]
@@ -38,13 +39,15 @@ class Played:
 
 def environment(name: str, construct: Any, mode: Mode, fps: float | None = None) -> gymnasium.Env:
     """One environment that draws itself: Gymnasium's of that id, or what the user's constructor makes."""
-    if isinstance(construct, str):
-        _must_draw(construct)
+    asked = construct if isinstance(construct, Built) else Built(construct)
+    if isinstance(asked.base, str):
+        _must_draw(asked.base)
+        asked = replace(asked, base=Registered(gymnasium.spec(asked.base)))
     with _explained(name, mode):
-        if isinstance(construct, str):
-            env = gymnasium.make(construct, render_mode=mode, disable_env_checker=True)
+        if isinstance(asked.base, Registered) and is_atari(asked.base.spec) and asked.alone:
+            env = one(asked.base.spec, dict(asked.options), mode)
         else:
-            env = construct(render_mode=mode) if _takes(construct, "render_mode") else construct()
+            env = asked(render_mode=mode) if takes(asked, "render_mode") else asked()
     if getattr(env, "render_mode", None) != mode:
         env.close()
         raise LogpiError(
@@ -70,6 +73,7 @@ def play(
     generator = torch.Generator(next(policy.parameters()).device).manual_seed(seed)
     starts = torch.randint(2**31, (episodes,), generator=torch.Generator().manual_seed(seed)).tolist()
     for start in starts:
+        policy.forget()
         with _explained(name, "human" if env.render_mode == "human" else "rgb_array"):
             obs, _ = env.reset(seed=start)
             _picture(env, name, show)
@@ -77,8 +81,9 @@ def play(
         while not ended:
             if steps == LONGEST:
                 raise LogpiError(never_ends(LONGEST))
-            action = np.asarray(policy.act(np.asarray(obs), deterministic, generator))
-            obs, gained, terminated, truncated, _ = env.step(action.astype(env.action_space.dtype)[()])
+            action = policy.act(obs, deterministic, generator)
+            action = action if isinstance(action, dict | tuple) else action.astype(env.action_space.dtype)[()]
+            obs, gained, terminated, truncated, _ = env.step(action)
             _picture(env, name, show)
             reward, steps, ended = reward + float(gained), steps + 1, bool(terminated or truncated)
         yield Played(start, steps, reward)
@@ -137,15 +142,6 @@ def _picture(env: gymnasium.Env, name: str, show: Show | None) -> None:
 
 def _kind(frame: Any) -> str:
     return f"{frame.dtype} of shape {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
-
-
-def _takes(construct: Any, name: str) -> bool:
-    """Whether a constructor has this keyword."""
-    try:
-        known = inspect.signature(construct).parameters
-    except (TypeError, ValueError):
-        return False
-    return name in known or any(p.kind is p.VAR_KEYWORD for p in known.values())
 
 
 @contextmanager

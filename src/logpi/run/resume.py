@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,23 @@ from logpi.page import option
 from logpi.run import checkpoint, config
 from logpi.run.files import write_whole
 from logpi.run.folder import RunFolder, agrees, status_of, versions
-from logpi.run.paths import is_path
+from logpi.run.paths import is_path, wrappers
 from logpi.run.setup import Settings, assemble, find_method, records
 from logpi.run.train import Options, carry_out
 
 
 def resume(
-    run: str | Path, method: Any = None, env: Any = None, network: Any = None, steps: int | None = None
+    run: str | Path,
+    method: Any = None,
+    env: Any = None,
+    network: Any = None,
+    steps: int | None = None,
+    wrap: Sequence[str] = (),
 ) -> Iterator[Record]:
     """Go on from a checkpoint that `record.save(folder)` or `logpi train` wrote, bit for bit; one record per iteration.
 
-    run: a checkpoint, a run folder, or the folder given to `record.save`. method, env and network are needed where they were
-    the caller's own. steps: another horizon, which moves schedules.
+    run: a checkpoint, a run folder, or the folder given to `record.save`. method, env, network and wrap are needed where they
+    were the caller's own. steps: another horizon, which moves schedules.
     """
     run = Path(run)
     folder, skipped = checkpoint.choose(run)
@@ -41,7 +46,7 @@ def resume(
     for line in changed(checkpoint.unseal(folder)["versions"]):
         warnings.warn(line, stacklevel=2)
     typed = {} if steps is None else {"steps": steps}
-    return records(reopen(folder, config.read(folder / "config.toml"), method, env, network, typed)[0])
+    return records(reopen(folder, config.read(folder / "config.toml"), method, env, network, wrap, typed)[0])
 
 
 def reopen(
@@ -50,13 +55,14 @@ def reopen(
     method: Any = None,
     env: Any = None,
     network: Any = None,
+    wrap: Sequence[str] = (),
     typed: dict[str, Any] | None = None,
 ) -> tuple[Parts, Settings, str]:
     """(parts as they were at a checkpoint, their settings, what a moved horizon does to schedules).
 
     asked: the sections of a config.toml. typed: settings instead of its own.
     """
-    given = {"method": method, "env": env, "network": network}
+    given = {"method": method, "env": env, "network": network, "wrap": wrap}
     name, page, settings, objects = named(str(folder), asked, given, typed or {})
     chance.seed(settings.seed)
     parts = assemble(page, settings, **objects, name=name)
@@ -80,7 +86,8 @@ def named(
             noun = {"env": "an environment"}.get(kind, f"a {kind}")
             raise LogpiError(f"This run used {noun} of yours ({path}): pass it again, --{kind} {path}.")
     page = config.fill(find_method(method or name), asked["method"], where)
-    paths = {k: v for k, v in code.items() if isinstance(v, str)}
+    paths: dict[str, Any] = {k: v for k, v in code.items() if isinstance(v, str)}
+    paths["wrap"] = [*wrappers(asked["run"].get("wrap", []), given.get("wrap") or (), where)]
     settings = config.fill(Settings(), asked["run"] | paths | typed, where)
     return name, page, settings, {k: None if isinstance(v, str) else v for k, v in code.items()}
 

@@ -13,16 +13,17 @@ from logpi import envs
 from logpi.critic import build_critic, plan
 from logpi.device import pick
 from logpi.errors import LogpiError, nearest
+from logpi.layout import Seen
 from logpi.loop import Parts, Record, loop
 from logpi.methods import METHODS
 from logpi.now import joint_coef
 from logpi.page import Between, Count, Positive, check, option, page
 from logpi.policy import Policy, build_policy
+from logpi.policy.encoder import Picture
 from logpi.rollout.control import Control
-from logpi.run.load import load
+from logpi.run.load import KINDS, load
 from logpi.run.paths import is_path, load_object
 from logpi.run.undecorated import undecorated
-from logpi.workers.construct import ByPath
 
 WIDE = 512  # units of a layer from which on a matrix product is worth several threads
 
@@ -38,17 +39,27 @@ class Settings:
     workers: Count | None = None  # processes of --backend async; else found by a trial
     step_timeout: Positive = 60.0  # seconds after which a worker's step is given up
     on_failure: Literal["fail", "restart"] = "fail"  # of an environment in a worker
+    env_options: tuple[str, ...] = ()  # key=value, of the environment's constructor
+    wrap: tuple[str, ...] = ()  # ./file.py:MyWrapper or gymnasium.wrappers:Name, the first innermost
+    masks: Literal["obs", "info"] = "obs"  # where action_mask is told: a key of the observation, or the info
     head: Literal["gaussian", "squashed", "beta"] = "gaussian"  # density on a Box
-    hidden: tuple[Count, ...] = (64, 64)  # widths of the hidden layers
+    log_std: Literal["free", "state"] = "free"  # of a Gaussian: one for all states, or from the network
+    hidden: tuple[Count, ...] = (64, 64)  # widths of the hidden layers; a picture alone has its own
+    pictures: Literal["auto", "nature", "impala", "small"] = (
+        "auto"  # network of uint8 observations [H, W, C] or [C, H, W]
+    )
+    memory: Literal["none", "gru", "lstm"] = "none"  # of the episode so far, as wide as the last hidden layer
     network: str | None = None  # ./file.py:build, build(inputs, outputs) -> module
-    shared: bool = False  # policy and critic share all layers but the last
+    shared: bool = False  # policy and critic share all layers but the last; pictures and memory always
     normalise_obs: bool = False  # observations to mean 0, std 1
     normalise_reward: bool = True  # rewards over the std of the discounted return
+    clip_reward: bool = False  # rewards to their sign, as is usual for Atari; returns are told as they are
     optimizer: str = "Adam"  # any of torch.optim
     reference: str | None = None  # run whose policy is pi_ref; else the first policy
     micro: Count = 4096  # steps (or whole episodes) through the networks at once: memory only
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"  # where tensors live
     dtype: Literal["float32", "float64"] = "float32"  # of parameters and data
+    bf16: bool = False  # a picture's network computes in bfloat16: faster where the hardware has it, coarser
     fast: Literal["auto", "off"] = "auto"  # fused twins of what they cover, with logpi[fast]; else NumPy's
     threads: Count | None = None  # of torch; else one, and all cores for layers wider than 512
     measure_gradient: Annotated[int, Between(0)] = 0  # iterations between measurements of the gradient's noise; 0: none
@@ -109,41 +120,19 @@ def assemble(method: Any, settings: Settings, env: Any = None, network: Any = No
 
     name: how the method was asked for, which a checkpoint's config.toml keeps.
     """
-    torch.set_num_threads(threads(settings))
     device, dtype = pick(settings.device), getattr(torch, settings.dtype)
-    if isinstance(env, gym.Env):
-        raise LogpiError("An environment is given by its constructor, as several are made: env=lambda: gym.make(...).")
-    construct = env if env is not None and not isinstance(env, str) else settings.env
-    if isinstance(construct, str) and is_path(construct):
-        construct = ByPath.of(construct)
     network = load_object(settings.network) if network is None and settings.network else network
     if network is not None and (not callable(network) or isinstance(network, torch.nn.Module)):
         raise LogpiError(
             f"The network {settings.network or network!r} must be a function build(inputs, outputs) -> module."
         )
     seeds = torch.randint(2**31, (4,), generator=torch.Generator().manual_seed(settings.seed)).tolist()
-
-    group = option(method, "group") if method.rows == "groups" else 1
-    sizes = {"segments": option(method, "envs"), "episodes": option(method, "episodes")}
-    n = sizes.get(method.rows, option(method, "starts") * group)
-    must_be_several(n // group, method.rows, settings.measure_gradient)
-    made = envs.make(
-        construct,
-        n,
-        settings.backend,
-        device=device,
-        dtype=dtype,
-        seeded=method.rows == "groups",
-        workers=settings.workers,
-        step_timeout=settings.step_timeout,
-        on_failure=settings.on_failure,
-    )
+    made = environments(method, settings, env, device, dtype)
+    torch.set_num_threads(threads(settings, bool(Seen(made.observation_space).of("picture"))))
     policy, critic = networks(method, settings, made, network, seeds[0])
     policy.place(device, dtype)
     if critic is not None:
         critic.to(device, dtype)
-    sampler = torch.Generator(device).manual_seed(seeds[1])
-    length, gamma = option(method, "length"), option(method, "gamma")
     optimizer, critic_optimizer = optimizers(method, settings.optimizer, policy, critic)
     fused = twins(policy, critic, joint_coef(method) is not None, settings)
     return Parts(
@@ -151,7 +140,18 @@ def assemble(method: Any, settings: Settings, env: Any = None, network: Any = No
         policy=policy,
         critic=critic,
         reference=reference_policy(method, settings, policy, network),
-        collect=Control(made, method.rows, sampler, seeds[2], length, group, gamma, fused),
+        collect=Control(
+            made,
+            method.rows,
+            torch.Generator(device).manual_seed(seeds[1]),
+            seeds[2],
+            option(method, "length"),
+            option(method, "group") if method.rows == "groups" else 1,
+            option(method, "gamma"),
+            fused,
+            settings.clip_reward,
+            option(method, "recompute"),
+        ),
         optimizer=optimizer,
         critic_optimizer=critic_optimizer,
         generator=torch.Generator().manual_seed(seeds[3]),
@@ -163,6 +163,28 @@ def assemble(method: Any, settings: Settings, env: Any = None, network: Any = No
             "method": {"name": name or name_of(method)} | dataclasses.asdict(method),
             "run": dataclasses.asdict(settings),
         },
+    )
+
+
+def environments(method: Any, settings: Settings, env: Any, device: str, dtype: torch.dtype) -> envs.Environments:
+    """As many as the page's rows need; env: the caller's own."""
+    if isinstance(env, gym.Env):
+        raise LogpiError("An environment is given by its constructor, as several are made: env=lambda: gym.make(...).")
+    asked = env if env is not None and not isinstance(env, str) else settings.env
+    group = option(method, "group") if method.rows == "groups" else 1
+    sizes = {"segments": option(method, "envs"), "episodes": option(method, "episodes")}
+    n = sizes.get(method.rows, option(method, "starts") * group)
+    must_be_several(n // group, method.rows, settings.measure_gradient)
+    return envs.make(
+        envs.construction(asked, settings.env_options, settings.wrap, settings.masks),
+        n,
+        settings.backend,
+        device=device,
+        dtype=dtype,
+        seeded=method.rows == "groups",
+        workers=settings.workers,
+        step_timeout=settings.step_timeout,
+        on_failure=settings.on_failure,
     )
 
 
@@ -179,9 +201,9 @@ def twins(policy: Policy, critic: Any, joint: bool, settings: Settings) -> Any:
     return Fused(policy, critic, joint)
 
 
-def threads(settings: Settings) -> int:
+def threads(settings: Settings, pictures: bool = False) -> int:
     """As many as asked for; else one: for small layers a barrier costs more than it saves, and far more beside a neighbour."""
-    wide = settings.network is None and max(settings.hidden, default=0) > WIDE
+    wide = pictures or (settings.network is None and max(settings.hidden, default=0) > WIDE)
     return settings.threads or (os.cpu_count() or 1 if wide else 1)
 
 
@@ -200,11 +222,14 @@ def name_of(method: Any) -> str:
 
 def networks(method: Any, settings: Settings, made: envs.Environments, network: Any, seed: int) -> tuple[Policy, Any]:
     """Policy and critic, initialised on the CPU from the seed alone: the same on every device."""
-    chosen = {k: getattr(settings, k) for k in ("head", "hidden", "shared", "normalise_obs", "normalise_reward")}
+    chosen = {k: getattr(settings, k) for k in KINDS}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         policy = build_policy(made.observation_space, made.action_space, **chosen, network=network)
         critic = build_critic(method.critic, policy, made.observation_space, settings.hidden, network)
+    for picture in (*policy.modules(), *(critic.modules() if critic is not None else ())):
+        if isinstance(picture, Picture):
+            picture.bf16 = policy.bf16 = settings.bf16
     policy.spec = chosen | {"observations": made.observation_space, "actions": made.action_space}
     policy.spec |= {"network": settings.network or ("custom" if network is not None else None)}
     return policy, critic

@@ -19,6 +19,7 @@ from typing import Any
 from logpi import chance
 from logpi.envs import NATIVE
 from logpi.errors import LogpiError
+from logpi.fast.cover import native
 from logpi.loop import loop
 from logpi.run import evaluate
 from logpi.run.folder import RunFolder
@@ -137,6 +138,8 @@ def why_not(name: str, method: Any, settings: Settings, options: Options) -> str
     paths = {"method": name, "environment": settings.env, "network": settings.network or ""}
     if own := [kind for kind, path in paths.items() if is_path(path)]:
         return f"the {own[0]} is code of yours"
+    if settings.wrap or settings.env_options or settings.masks == "info":
+        return "the environments are not native ones"
     if settings.env not in NATIVE or settings.backend not in ("auto", "native"):
         return "the environments are not native ones"
     if options.track:
@@ -152,4 +155,6 @@ def why_not(name: str, method: Any, settings: Settings, options: Options) -> str
         return ""  # each seed will say it itself
     if fused is None or not fused.releases:
         return "there are no fused kernels here"
+    if not native(parts.collect.envs):
+        return f"the steps of {settings.env} are taken in Python, which threads share"
     return next(iter(fused.told), "" if fused.moves_policy else f"{name} does not step in fused kernels")

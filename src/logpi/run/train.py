@@ -12,9 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 from rich.console import Console
 
-from logpi import chance
+from logpi import chance, envs
 from logpi.errors import EnvironmentFailed, LogpiError
 from logpi.finite import NotFinite
 from logpi.loop import Parts, Record, loop
@@ -23,9 +24,9 @@ from logpi.run import checkpoint, config
 from logpi.run.display import Display
 from logpi.run.evaluate import evaluate, in_new_process
 from logpi.run.folder import RunFolder
-from logpi.run.paths import constructor, is_path
+from logpi.run.paths import is_path
 from logpi.run.plot import plot
-from logpi.run.setup import Settings, assemble, threads
+from logpi.run.setup import Settings, assemble
 from logpi.run.stop import Asked, Interrupted, Stop
 
 SLOW = 1.0  # seconds of an iteration from which on each is saved
@@ -39,6 +40,7 @@ class Options:
     until: Finite | None = None  # stop once the last 100 episodes average this return
     out: str = "runs"  # where run folders go
     recipe: str = "auto"  # tuned settings by method and environment; none: the page's own values
+    like: Literal["sb3"] | None = None  # in the place of a recipe: the details of stable-baselines3
     config: str | None = None  # my.toml with [method], [run], [train]; flags win over it
     init: str | None = None  # run whose weights this one starts from
     seeds: Count = 1  # runs, of as many seeds from --seed on
@@ -99,7 +101,7 @@ def safely(
     """`follow`, with a checkpoint before and after; a failure is written down. None: its last iteration was given up."""
     name, start = parts.config["method"]["name"], parts.state["steps"]
     seed, backend = settings.seed, parts.collect.envs.backend
-    many = f"{threads(settings)} thread{'s' if threads(settings) > 1 else ''}"
+    many = f"{torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}"
     title = f"{name} on {settings.env} ({backend} environments), {many}, seed {seed}: {folder.path}"
     with contextlib.ExitStack() as last:
         last.callback(folder.close)
@@ -167,7 +169,7 @@ def views(options: Options, folder: RunFolder, start: int) -> contextlib.Abstrac
 
 def evaluator(parts: Parts, settings: Settings) -> Callable[[], dict[str, float]]:
     """Ten episodes of the policy as it is, in environments of their own, that leave no trace in the training."""
-    construct = constructor(settings.env)
+    construct = envs.construction(settings.env, settings.env_options, settings.wrap, settings.masks)
 
     def look() -> dict[str, float]:
         with chance.untouched():
@@ -248,6 +250,7 @@ def resume_line(name: str, settings: Settings, run: Path) -> str:
     """What to type to go on; code of the user's is named again."""
     own = {"method": name, "env": settings.env, "network": settings.network or ""}
     again = [word for kind, path in own.items() if is_path(path) for word in (f"--{kind}", path)]
+    again += ["--wrap", *settings.wrap] if settings.wrap else []
     return shlex.join([command(), "resume", str(run), *again])
 
 

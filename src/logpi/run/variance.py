@@ -120,7 +120,7 @@ def collect(
     if q:
         critic, mean, std = fitted("q", policy, steps, seed)
         with torch.no_grad():
-            said = [critic.evaluate(policy, b.obs, b.action, generator)["q"] for b in found]
+            said = [critic.evaluate(policy, policy.trunk(b.obs), b.obs, b.action, generator)["q"] for b in found]
         found = [b.with_(q=mean + std * x) for b, x in zip(found, said, strict=True)]
     return found
 

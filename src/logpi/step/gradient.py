@@ -23,18 +23,25 @@ def ascend(
     max_grad_norm: float | None = None,
     kl: Parts | None = None,
     target_kl: float | None = None,
+    rescale: Callable[[Tensor, Tensor], Tensor] | None = None,
+    refresh: Callable[[], None] | None = None,
 ) -> dict[str, Tensor]:
     """theta <- theta + alpha g, `epochs` times over the rows in `minibatches` parts.
 
     The gradient's global norm is held under `max_grad_norm`. With a `target_kl` the epochs stop as soon as the mean
-    KL of all rows exceeds it. Returns the means over the steps taken of the surrogate and of the raw gradient norm.
+    KL of all rows exceeds it. `rescale(psi, mask)` is the psi of a whole minibatch instead of its own; `refresh` stands before
+    every epoch but the first. Returns the means over the steps taken of the surrogate and of the raw gradient norm.
     """
     params = [p for group in optimizer.param_groups for p in group["params"]]
     if optimizer.param_groups[0].get("initial_lr") == 0:
         raise LogpiError("This page ascends but has no learning rate: give it a field lr, as in lr: float = 3e-3.")
     values, norms = [], []
     for epoch in range(epochs):
+        if epoch and refresh is not None:
+            refresh()
         for k, mini in enumerate(rows.shuffled(minibatches)):
+            if rescale is not None and mini.psi is not None:
+                mini = mini.with_(psi=rescale(mini.psi, mini.mask))
             values.append(rows.in_memory(mini, lambda b: climb(surrogate(b), params)))
             moved = [p for p in params if p.grad is not None]
             grads = [p.grad for p in moved]

@@ -1,5 +1,7 @@
 """How an environment is made, in this process or in another: frozen, so that it can be sent there."""
 
+import inspect
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,7 +9,9 @@ from typing import Any
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
+from logpi.errors import LogpiError
 from logpi.run.paths import load_object
+from logpi.workers.shown import MaskShown
 
 LOADED: dict[str, Any] = {}  # by path, in this process
 
@@ -18,8 +22,8 @@ class Registered:
 
     spec: EnvSpec
 
-    def __call__(self) -> gymnasium.Env:
-        return gymnasium.make(self.spec, disable_env_checker=True)
+    def __call__(self, **options: Any) -> gymnasium.Env:
+        return gymnasium.make(self.spec, disable_env_checker=True, **options)
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,62 @@ class ByPath:
         LOADED[found.path] = load_object(found.path)
         return found
 
-    def __call__(self) -> gymnasium.Env:
+    def load(self) -> Any:
         if self.path not in LOADED:
             LOADED[self.path] = load_object(self.path)
-        return LOADED[self.path]()
+        return LOADED[self.path]
+
+    def __call__(self, **options: Any) -> gymnasium.Env:
+        return self.load()(**options)
+
+
+@dataclass(frozen=True)
+class Built:
+    """An environment with options of its constructor, in wrappers, the first innermost; `masks`: see `MaskShown`."""
+
+    base: Any  # an id, Registered, ByPath, or a constructor
+    options: tuple[tuple[str, Any], ...] = ()
+    wrappers: tuple[ByPath, ...] = ()
+    masks: bool = False
+
+    @property
+    def alone(self) -> bool:
+        """Is nothing around it?"""
+        return not self.wrappers and not self.masks
+
+    def __call__(self, **more: Any) -> gymnasium.Env:
+        env = self.base(**dict(self.options), **more)
+        for wrapper in self.wrappers:
+            env = wrapper.load()(env)
+        return MaskShown(env) if self.masks else env
+
+
+def takes(construct: Any, name: str) -> bool:
+    """Whether an environment's constructor has this keyword."""
+    if isinstance(construct, Registered):
+        return True
+    inner = (
+        construct.base
+        if isinstance(construct, Built)
+        else construct.load()
+        if isinstance(construct, ByPath)
+        else construct
+    )
+    if inner is not construct:
+        return takes(inner, name)
+    try:
+        known = inspect.signature(construct).parameters
+    except (TypeError, ValueError):
+        return False
+    return name in known or any(p.kind is p.VAR_KEYWORD for p in known.values())
+
+
+def option(text: str) -> tuple[str, Any]:
+    """'key=value', the value as JSON where it is some, else as text."""
+    key, given, value = text.partition("=")
+    if not (key.isidentifier() and given):
+        raise LogpiError(f"--env-options takes key=value, not {text!r}: --env-options is_slippery=false map_name=8x8")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value

@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 
 from logpi.errors import EnvironmentFailed, LogpiError, short
+from logpi.layout import MASK, Seen, Taken
 from logpi.workers import snapshot
 from logpi.workers.snapshot import Episode
 
@@ -23,7 +24,8 @@ FLOATS = (float, np.floating)
 class Guard(gymnasium.Wrapper):
     """The outermost layer of environment `number`. What the environment tells in `info` is dropped: nothing reads it.
 
-    `obs`, in the space's dtype, is written again by every step and reset; `show_in` says where.
+    `obs`, the array that `seen` makes of an observation, is written again by every step and reset; `show_in` says where.
+    Actions are arrays, too, as `taken` has them.
     """
 
     def __init__(self, construct: Callable[[], gymnasium.Env], number: int) -> None:
@@ -34,10 +36,11 @@ class Guard(gymnasium.Wrapper):
             )
         super().__init__(env)
         self.construct, self.number, self.name = construct, number, name_of(env)
-        space = env.observation_space
-        self.shape, self.dtype = space.shape, space.dtype
+        self.seen, self.taken = Seen(env.observation_space), Taken(env.action_space)
+        self.shape, self.dtype = self.seen.shape, self.seen.dtype
+        self.masks = [slice(piece.begin, piece.end) for piece in self.seen.of("mask")]
         self.episode = Episode()
-        self.obs: Any = None if self.shape is None else np.zeros(self.shape, self.dtype)  # the last one
+        self.obs: Any = np.zeros(self.shape, self.dtype)  # the last one, as `seen` lays it out
         self.reward = 0.0  # the last one
         self.begun = False  # there is a last one
         self.proven: set[tuple[Any, ...]] = set()  # ways of coming back that were tried and hold
@@ -70,7 +73,7 @@ class Guard(gymnasium.Wrapper):
             action = action.copy()
         self.episode.add(action)
         try:
-            given = self.env.step(action)
+            given = self.env.step(action if self.taken.plain else self.taken.unpack(action))
         except Exception as error:
             raise self._raised(error, "step") from error
         if not isinstance(given, tuple) or len(given) != 5:
@@ -89,15 +92,25 @@ class Guard(gymnasium.Wrapper):
         return bool(terminated), bool(truncated)
 
     def _show(self, given: Any, where: str) -> None:
-        """Into `obs`, if it is of the space; spaces of several parts are left alone."""
-        if self.shape is None:
-            self.obs = given
+        """Into `obs`, if it is of the space."""
+        if not self.seen.plain:
+            self._lay_out(given, where)
             return
         if type(given) is not np.ndarray or given.dtype != self.dtype:
             given = self._array(given, where)
         if given.shape != self.shape:
             raise self._wrong(where, f"an obs of shape {given.shape}", f"{self.shape}")
         self.obs[...] = given
+
+    def _lay_out(self, given: Any, where: str) -> None:
+        try:
+            self.seen.pack(given, self.obs)
+        except (ValueError, TypeError, KeyError, IndexError) as wrong:
+            found = f"an obs {short(repr(given), 60)} ({short(str(wrong), 80)})"
+            raise self._wrong(where, found, short(str(self.seen.space), 200)) from wrong
+        for mask in self.masks:
+            if not self.obs[mask].any():
+                raise self._wrong(where, f"an {MASK} that allows nothing", "one action at least")
 
     def _array(self, given: Any, where: str) -> np.ndarray:
         try:
@@ -122,7 +135,7 @@ class Guard(gymnasium.Wrapper):
 
         Whatever way there is, is tried out first on a scratch environment.
         """
-        found = None if self.lost or self.shape is None or not self.begun else snapshot.take(self)
+        found = None if self.lost or not self.begun else snapshot.take(self)
         kind = None if found is None else snapshot.kind(found)
         if found is not None and kind not in self.proven:
             self.lost = not snapshot.holds(self.construct, found, self.number)

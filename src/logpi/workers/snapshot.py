@@ -11,9 +11,15 @@ from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 from logpi.chance import untouched
 from logpi.errors import EnvironmentFailed
 from logpi.workers import wire
+from logpi.workers.shown import MaskShown
 
 LONGEST = 100_000  # actions of an episode that are kept
-KNOWN = {TimeLimit: "_elapsed_steps", OrderEnforcing: "_has_reset", PassiveEnvChecker: None}  # layer: its state
+KNOWN = {
+    TimeLimit: "_elapsed_steps",
+    OrderEnforcing: "_has_reset",
+    PassiveEnvChecker: None,
+    MaskShown: None,
+}  # layer: its state
 
 
 class Episode:

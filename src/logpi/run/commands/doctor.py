@@ -4,6 +4,7 @@ import dataclasses
 import json as json_room
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tyro
 from rich.table import Table
@@ -13,7 +14,7 @@ from logpi.run import doctor, examine, judge
 from logpi.run.doctor import Finding
 from logpi.run.examine import Live
 from logpi.run.flags import parse
-from logpi.run.paths import constructor
+from logpi.run.paths import is_path, load_object
 from logpi.run.table import plain, printer
 
 # A cause before what follows from it: the first that is wrong is the one to mend.
@@ -34,13 +35,14 @@ class Doctor:
     method: str | None = None  # ./file.py:MyMethod, where the run used one of yours
     env: str | None = None  # ./file.py:MyEnv, the same
     network: str | None = None  # ./file.py:build, the same
+    wrap: tuple[str, ...] = ()  # ./file.py:MyWrapper, the same
     json: bool = False  # one object for scripts
 
 
 def main(args: list[str]) -> int:
     given = parse(Doctor, args, "logpi doctor")
     log = doctor.read(given.run)
-    live = look(given.run, {k: getattr(given, k) for k in ("method", "env", "network")}, given.live)
+    live = look(given.run, {k: getattr(given, k) for k in ("method", "env", "network", "wrap")}, given.live)
     found = [check(log) for check in doctor.CHECKS] + [check(log, live) for check in judge.CHECKS]
     found.sort(key=lambda finding: ORDER.index(finding.name))
     wrong, odd = ([f for f in found if f.state == state] for state in ("wrong", "look"))
@@ -54,12 +56,14 @@ def main(args: list[str]) -> int:
     return int(bool(wrong))
 
 
-def look(run: Path, given: dict[str, str | None], wanted: bool) -> Live:
+def look(run: Path, given: dict[str, Any], wanted: bool) -> Live:
     """A fresh batch's measures, or why there are none. What was typed must be there; what was not only limits what is seen."""
     if not wanted:
         return Live(why="not asked for (--no-live)")
-    for path in filter(None, given.values()):
-        constructor(path)
+    for value in given.values():
+        for path in value if isinstance(value, tuple) else (value,):
+            if path and is_path(path):
+                load_object(path)
     try:
         return examine.examine(run, given)
     except (LogpiError, OSError) as missing:

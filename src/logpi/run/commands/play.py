@@ -26,6 +26,7 @@ class Play:
     sampled: bool = False  # actions drawn from the policy; else its most likely ones
     seed: int = 10_000  # of the starts and the draws
     env: str | None = None  # another environment; else the run's own
+    wrap: tuple[str, ...] = ()  # wrappers, where the run used one of yours
     network: str | None = None  # ./file.py:build, where the run used one of yours
     fps: float | None = None  # frames per second; else the environment's own
 
@@ -40,7 +41,7 @@ def main(args: list[str]) -> None:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # a film needs no screen, and pygame complains of none
     run = best_of(given.run) if given.best else given.run
     policy = load(run, given.network)
-    name, construct = environment_of(run, given.env)
+    name, construct = environment_of(run, given.env, given.wrap)
     env = room.environment(name, construct, "rgb_array" if given.video else "human", given.fps)
     try:
         fps = env.metadata.get("render_fps") or 30

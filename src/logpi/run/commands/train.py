@@ -8,6 +8,7 @@ from logpi.errors import LogpiError
 from logpi.methods import METHODS
 from logpi.run import config, recipes, seeds
 from logpi.run.flags import parse, peek, together
+from logpi.run.paths import wrappers
 from logpi.run.setup import Settings, find_method
 from logpi.run.train import Options, train
 
@@ -17,7 +18,10 @@ usage: logpi train METHOD [flags]
 METHOD is one of {", ".join(METHODS)}, or ./file.py:MyMethod.
 logpi train METHOD --help tells all its flags; logpi methods says what each is."""
 
-INHERITED = ("env", "head", "hidden", "network", "shared", "normalise_obs", "normalise_reward", "dtype")  # with weights
+INHERITED = (  # with weights
+    *("env", "env_options", "wrap", "masks", "head", "log_std", "hidden", "pictures", "memory", "network", "shared"),
+    *("normalise_obs", "normalise_reward", "dtype"),
+)
 CODE = ("env", "network")  # settings that may name code
 
 
@@ -34,7 +38,9 @@ def main(args: list[str]) -> None:
     taken = {"name", *(f.name for f in dataclasses.fields(Options))} & {f.name for f in dataclasses.fields(method)}
     if taken:
         raise LogpiError(f"{name} has a field {min(taken)}, which logpi train uses itself: give it another name.")
-    (start, settings, options), recipe, tuned = defaults(name, method, peek(rest, (*CODE, "config", "recipe", "init")))
+    (start, settings, options), recipe, tuned = defaults(
+        name, method, peek(rest, (*CODE, "wrap", "config", "recipe", "like", "init"))
+    )
     groups = [("method", type(method), start), ("run", Settings, settings), ("options", Options, options)]
     given = parse(together(groups), rest, f"logpi train {name}", type(method).__doc__ or "")
     options = dataclasses.replace(given.options, config=None, recipe=recipe)  # the run's config.toml has all they said
@@ -63,6 +69,10 @@ def defaults(name: str, page: Any, told: dict[str, str]) -> tuple[tuple[Any, Set
     inherited = _typed(_inherited(Path(init)), told, init) if init else {}
     given = _typed(asked.get("run", {}), told, where)
     env = told.get("env") or config.fill(config.fill(Settings(), inherited, f"{init}"), given, where).env
+    if told.get("like", options.like):
+        if "recipe" in told:
+            raise LogpiError("--like stands in the place of a recipe: leave --recipe away.")
+        told = told | {"recipe": f"like-{told.get('like', options.like)}/{name}"}
     every = {f.name for f in dataclasses.fields(page) if f.default is not None}
     tuned: dict[str, Any]
     if every <= asked.get("method", {}).keys() and "recipe" not in told:
@@ -91,6 +101,8 @@ def _typed(given: dict[str, Any], told: dict[str, str], where: str) -> dict[str,
         value = given.get(key)
         if isinstance(value, str) and (key == "network" or ":" in value) and key not in told:
             raise LogpiError(f"{where}: {key} is code of yours ({value}): pass it again, --{key} {value}.")
+    if "wrap" not in told:
+        wrappers(given.get("wrap", []), (), where)
     return {key: value for key, value in given.items() if key not in told}
 
 

@@ -12,6 +12,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from logpi import envs
 from logpi.average import Kind
 from logpi.errors import LogpiError
 from logpi.exact.estimators import Baseline, Credit
@@ -20,7 +21,6 @@ from logpi.run.evaluate import environment_of
 from logpi.run.flags import parse
 from logpi.run.load import load
 from logpi.run.own_page import Own, own
-from logpi.run.paths import constructor
 from logpi.run.plot import must_be_picture
 from logpi.run.plot_variance import draw
 from logpi.run.table import figure, finite, plain, printer
@@ -132,12 +132,16 @@ def subject(given: Variance) -> tuple[Any, str, Any]:
     """(the frozen policy, whose it is in words, what `envs.make` takes)."""
     if given.run is not None:
         policy = load(given.run, given.network)
+        if policy.memory is not None:
+            raise LogpiError(
+                "logpi variance looks at single steps, and this policy has a memory: it has no answer for it."
+            )
         env, construct = environment_of(given.run, given.env)
         return frozen(policy), f"{given.run} on {env}", construct
     assert given.env is not None
     method, after = given.method or "ppo", 10_000 if given.after is None else given.after
     policy = trained(method, given.env, after, given.seed)
-    return frozen(policy), f"{method} after {after:,} steps on {given.env}", constructor(given.env)
+    return frozen(policy), f"{method} after {after:,} steps on {given.env}", envs.construction(given.env)
 
 
 def write_csv(lines: list[Noise]) -> None:

@@ -1,0 +1,114 @@
+"""A saved policy as one file that needs no logpi: from raw observations to the actions of `policy.act(obs)`."""
+
+import contextlib
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from logpi.errors import LogpiError
+from logpi.policy import Policy
+
+TRIED = 1000  # observations on which the file has to say what the policy says
+APART = 1e-5  # how far numbers of an action may be, over the largest of them: another library rounds otherwise
+
+
+class Actor(nn.Module):
+    """obs [N, *shape], as `policy.seen` lays them out -> the most likely action [N, *action], as the environment takes it."""
+
+    def __init__(self, policy: Policy) -> None:
+        super().__init__()
+        if policy.memory is not None:
+            raise LogpiError(
+                "This policy has a memory, and an exported one has nowhere to keep it: use logpi.load(run).act(obs)."
+            )
+        self.policy = policy
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return self.policy.head.to_env(self.policy.head.mode(self.policy(self.policy.normalise(obs))))
+
+
+def export(policy: Policy, out: Path) -> float:
+    """Write .onnx or .pt2 (torch.export); how far the file's actions are from the policy's on TRIED observations.
+
+    The file is there whole or not at all, and not if it says something else than the policy.
+    """
+    kinds = {".onnx": (to_onnx, by_onnx), ".pt2": (to_pt2, by_pt2)}
+    if out.suffix not in kinds:
+        raise LogpiError(f"{out} must end in .onnx or .pt2.")
+    write, read = kinds[out.suffix]
+    actor, obs = Actor(policy).eval(), observations(policy)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent) as folder, torch.no_grad():
+        file = Path(folder) / out.name
+        write(actor, obs, file)
+        ours, theirs = actor(obs).numpy(), read(file, obs)
+        gap = float(np.abs(ours - theirs).max() / max(1.0, np.abs(ours).max()))
+        if ours.dtype != theirs.dtype or gap > APART:
+            raise LogpiError(f"{out.name} would act otherwise than the policy, by {gap:.1e}: it was not written.")
+        file.replace(out)
+    return gap
+
+
+def observations(policy: Policy) -> Tensor:
+    """TRIED of them, [N, *shape]: what the normaliser has seen, or whatever there may be."""
+    seen, draw = policy.seen, torch.Generator().manual_seed(0)
+    assert seen is not None
+    shape = (TRIED, *seen.shape)
+    if seen.plain and seen.of("picture"):
+        brightness = torch.rand(TRIED, *[1] * len(seen.shape), generator=draw)
+        return (torch.randint(256, shape, generator=draw) * brightness).to(torch.uint8)
+    rows = torch.randn(shape, generator=draw, dtype=next(policy.parameters()).dtype)
+    for piece in (*seen.of("mask"), *seen.of("choice")):
+        rows[:, piece.begin : piece.end] = (rows[:, piece.begin : piece.end] > 0).to(rows)
+        rows[:, piece.begin] = 1.0
+    return rows if policy.normaliser is None else policy.normaliser.inverse(rows)
+
+
+def to_onnx(actor: Actor, obs: Tensor, file: Path) -> None:
+    try:
+        import onnxscript  # noqa: F401
+    except ModuleNotFoundError as missing:
+        raise LogpiError('ONNX files need onnx, onnxscript and onnxruntime: pip install "logpi[onnx]".') from missing
+    names: dict[str, Any] = {"input_names": ["obs"], "output_names": ["action"]}
+    with warnings.catch_warnings(), silent():
+        warnings.simplefilter("ignore")  # torch's own, about itself
+        shapes = {"obs": {0: torch.export.Dim("n")}}
+        torch.onnx.export(
+            actor, (obs[:2],), file, dynamo=True, external_data=False, dynamic_shapes=shapes, verbose=False, **names
+        )
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """What torch logs of operators that it could not have exported is of no use here."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def by_onnx(file: Path, obs: Tensor) -> np.ndarray:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    return session.run(["action"], {"obs": obs.numpy()})[0]
+
+
+def to_pt2(actor: Actor, obs: Tensor, file: Path) -> None:
+    torch.export.save(
+        torch.export.export(actor, (obs[:2],), dynamic_shapes={"obs": {0: torch.export.Dim("n")}}), str(file)
+    )
+
+
+def by_pt2(file: Path, obs: Tensor) -> np.ndarray:
+    """Of the file that was written just now."""
+    return torch.export.load(str(file)).module()(obs).numpy()
