@@ -157,6 +157,7 @@ def build_policy(
     normalise_reward: bool = False,
     network: Build | None = None,
     log_std: str = "free",
+    log_std_init: float = 0.0,
     pictures: str = "auto",
     memory: str = "none",
 ) -> Policy:
@@ -164,7 +165,7 @@ def build_policy(
 
     Pictures and a memory are shared with the critic, whatever `shared` says.
     """
-    seen, family = Seen(observations), head_for(actions, head, log_std)
+    seen, family = Seen(observations), head_for(actions, head, log_std, log_std_init)
     must_be_of(seen, family, actions)
     if shared or memory != "none" or seen.of("picture"):
         body, width = trunk_for(seen, hidden, pictures, network)

@@ -69,13 +69,13 @@ class Head(Protocol):
 
 
 BOX: dict[str, Any] = {"gaussian": Gaussian, "squashed": SquashedGaussian, "beta": Beta}
-STATE = ("gaussian", "squashed")  # heads that have a log-std
+SPREAD = ("gaussian", "squashed")  # heads that have a log-std
 
 
-def head_for(space: spaces.Space, box: str = "gaussian", log_std: str = "free") -> Any:
+def head_for(space: spaces.Space, box: str = "gaussian", log_std: str = "free", begin: float = 0.0) -> Any:
     """The head of an action space; `box` names the density on a Box: gaussian, squashed, beta.
 
-    log_std: 'free', one parameter for all states, or 'state', an output of the network.
+    log_std: 'free', one parameter for all states, or 'state', an output of the network; it begins at `begin`.
     """
     if isinstance(space, spaces.Discrete):
         return Categorical(int(space.n), int(space.start))
@@ -86,11 +86,11 @@ def head_for(space: spaces.Space, box: str = "gaussian", log_std: str = "free") 
     if isinstance(space, spaces.MultiBinary):
         return Bernoulli(tuple(space.shape))
     if isinstance(space, spaces.Dict | spaces.Tuple):
-        return Several([head_for(leaf, box, log_std) for _, leaf in leaves(space)])
+        return Several([head_for(leaf, box, log_std, begin) for _, leaf in leaves(space)])
     if isinstance(space, spaces.Box):
         if box not in BOX:
             raise LogpiError(f"There is no policy head {box!r} for a Box.{nearest(box, BOX)}")
-        more = {"state": True} if log_std == "state" and box in STATE else {}
+        more = {"log_std": begin, "state": log_std == "state"} if box in SPREAD else {}
         return BOX[box](torch.as_tensor(space.low), torch.as_tensor(space.high), **more)
     raise LogpiError(
         f"The action space {space} has no policy head: there are heads for Discrete, MultiDiscrete, MultiBinary and Box, and for"

@@ -20,6 +20,7 @@ from logpi.run.spaces import space_from_json
 KINDS = {
     "head": str,
     "log_std": str,
+    "log_std_init": float,
     "hidden": list,
     "pictures": str,
     "memory": str,
@@ -27,7 +28,7 @@ KINDS = {
     "normalise_obs": bool,
     "normalise_reward": bool,
 }
-LATER = {"log_std": "free", "pictures": "auto", "memory": "none"}  # what a policy saved before there was a choice had
+LATER = {"log_std": "free", "log_std_init": 0.0, "pictures": "auto", "memory": "none"}  # what a policy saved before there was a choice had
 
 
 def described(file: Path) -> tuple[dict[str, Any], dict[str, Any], str | None, torch.dtype]:

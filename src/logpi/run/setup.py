@@ -17,7 +17,7 @@ from logpi.layout import Seen
 from logpi.loop import Parts, Record, loop
 from logpi.methods import METHODS
 from logpi.now import joint_coef
-from logpi.page import Between, Count, Positive, check, option, page
+from logpi.page import Between, Count, Finite, Positive, check, option, page
 from logpi.policy import Policy, build_policy
 from logpi.policy.encoder import Picture
 from logpi.rollout.control import Control
@@ -44,6 +44,7 @@ class Settings:
     masks: Literal["obs", "info"] = "obs"  # where action_mask is told: a key of the observation, or the info
     head: Literal["gaussian", "squashed", "beta"] = "gaussian"  # density on a Box
     log_std: Literal["free", "state"] = "free"  # of a Gaussian: one for all states, or from the network
+    log_std_init: Finite = 0.0  # where it begins
     hidden: tuple[Count, ...] = (64, 64)  # widths of the hidden layers; a picture alone has its own
     pictures: Literal["auto", "nature", "impala", "small"] = (
         "auto"  # network of uint8 observations [H, W, C] or [C, H, W]
