@@ -13,9 +13,10 @@ HOPPER = {"a2c": ("1000000", 900, 1250), "mdpo": ("1000000", 2050, 2600), "reinf
 STUDY = Study(
     "control",
     "Control for real",
-    "Made by `python benchmarks/control.py`; the settings are recipes (`recipes/`), which `logpi train` takes and says by itself. Final policy, 100 fresh"
-    " episodes of each seed with deterministic actions; sampled ones, and the last tenth of training, beside them. Mean over seeds and its 95 % bootstrap"
-    " interval. Bars and aims are what the published tables of other libraries reach, mostly on older versions of these environments and each with a metric of its own.",
+    "Made by `python benchmarks/control.py`; the settings are recipes (`recipes/`), which `logpi train` takes and says by itself."
+    " Final policy, 100 fresh episodes of each seed with deterministic actions; sampled ones, and the last tenth of training, beside"
+    " them. Mean over seeds and its 95 % bootstrap interval. Bars and aims are what the published tables of other libraries reach,"
+    " mostly on older versions of these environments and each with a metric of its own.",
     (
         Task("Acrobot-v1 500k ppo", "ppo --env Acrobot-v1 --steps 500000", 5, -86, -75),
         Task("Acrobot-v1 500k a2c", "a2c --env Acrobot-v1 --steps 500000", 5, -86, -75),
@@ -37,11 +38,17 @@ STUDY = Study(
             for i, env in enumerate(("HalfCheetah", "Hopper", "Walker2d"))
         ),
         *(
-            Task(f"Hopper-v5 {int(steps) // 10**6}M {method}", f"{method} --env Hopper-v5 --steps {steps}", 3, least, aim)
+            Task(
+                f"Hopper-v5 {int(steps) // 10**6}M {method}", f"{method} --env Hopper-v5 --steps {steps}", 3, least, aim
+            )
             for method, (steps, least, aim) in HOPPER.items()
         ),
         Task(
-            "CartPole without velocities 300k ppo", "ppo --env CartPoleNoVel-v1 --memory gru --steps 300000", 5, 450, 500
+            "CartPole without velocities 300k ppo",
+            "ppo --env CartPoleNoVel-v1 --memory gru --steps 300000",
+            5,
+            450,
+            500,
         ),
         Task("FrozenLake-v1 300k ppo", "ppo --env FrozenLake-v1 --steps 300000", 5, 0.7, 0.74),
         Task("Taxi-v4 1M ppo", "ppo --env Taxi-v4 --steps 1000000", 5, 7.5, 7.9),

@@ -31,7 +31,8 @@ DETAILS = {
 STUDY = Study(
     "details",
     "What each detail of PPO is worth",
-    "`python benchmarks/details.py`: the recipe of each environment with one detail changed, 300,000 steps, 5 seeds, 100 episodes with deterministic actions.",
+    "`python benchmarks/details.py`: the recipe of each environment with one detail changed, 300,000 steps, 5 seeds, 100 episodes"
+    " with deterministic actions.",
     tuple(
         Task(f"{env}: {name}", f"ppo --env {env} {steps} {flags}".strip(), 5, float("-inf"))
         for env, steps in ENVS.items()

@@ -1,5 +1,6 @@
 """Environments with options, in wrappers, with a mask in their info; in tensors of the user's own; of envpool."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,10 @@ def test_its_options_and_its_mistakes_are_told() -> None:
         def reset(self, seeds: Any = None) -> torch.Tensor:
             return super().reset(seeds)[:1]
 
+    class Away(Sim):
+        def reset(self, seeds: Any = None) -> torch.Tensor:
+            return super().reset(seeds).to("meta")
+
     class Bare:
         tensors, observation_space = True, Sim.observation_space
 
@@ -195,12 +200,19 @@ def test_its_options_and_its_mistakes_are_told() -> None:
         (Half, r"Half.step gave 4 values: expected is \(obs, final, reward, terminated, truncated\)"),
         (Float, r"Float gave truncated as torch.float32 \(3,\): expected is a tensor torch.bool \(3,\)"),
         (Short, r"Short gave obs of reset as torch.float32 \(1, 2\)"),
+        (Away, "Away gave obs of reset on meta: the run is on --device cpu"),
         (Bare, "Bare has no action_space: environments in tensors need"),
     ):
         with pytest.raises(LogpiError, match=words):
             wrong = envs.make(kind, 3)  # type: ignore[arg-type]
             wrong.reset([1, 2, 3])
             wrong.step(action)
+
+
+def test_envpool_where_it_is_absent_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "envpool", None)
+    with pytest.raises(LogpiError, match="--backend envpool needs envpool: pip install"):
+        envs.make("CartPole-v1", 2, "envpool")
 
 
 def test_envpool_gives_true_final_observations_and_masks_its_dummy_steps() -> None:

@@ -8,6 +8,7 @@ import torch
 from gymnasium import spaces
 from torch import nn
 
+from logpi.errors import LogpiError
 from logpi.policy import build_policy
 from logpi.policy.networks import Normaliser, mlp, orthogonal, trunk
 
@@ -197,3 +198,10 @@ def test_place_keeps_statistics_in_float64():
     policy.place("cpu", F64)
     assert {p.dtype for p in policy.parameters()} == {F64}
     assert policy.head.low.dtype == F64
+
+
+def test_a_network_of_pictures_too_large_for_them_is_refused():
+    seen = spaces.Box(0, 255, (20, 20, 3), np.uint8)
+    with pytest.raises(LogpiError, match=r"The nature network needs pictures of 36 pixels a side, not .*: use small"):
+        build_policy(seen, ACTIONS, pictures="nature")
+    assert build_policy(seen, ACTIONS).act(seen.sample()[None]).shape == (1,)

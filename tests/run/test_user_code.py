@@ -12,9 +12,10 @@ import pytest
 import torch
 
 import logpi
+from logpi import LogpiError, envs, methods
 from logpi.loop import Parts, loop
 from logpi.run import checkpoint, cli, paths
-from logpi.run.evaluate import evaluate
+from logpi.run.evaluate import environment_of, evaluate
 from logpi.run.plot import plot
 from logpi.run.setup import Settings, assemble, find_method
 from logpi.run.show import page_source
@@ -178,7 +179,7 @@ def test_a_run_with_ones_own_objects_is_saved_restored_and_loaded(files: Path) -
     ],
 )
 def test_learn_refuses_what_it_does_not_know(fields: dict, words: str) -> None:
-    with pytest.raises(logpi.LogpiError, match=words.replace("?", r"\?")):
+    with pytest.raises(LogpiError, match=words.replace("?", r"\?")):
         logpi.learn("ppo", **fields)
 
 
@@ -189,7 +190,7 @@ def test_what_is_not_a_page_is_told(what: str, files: Path) -> None:
     words = (
         "is not a method page: it needs to be a dataclass with psi" if what == "Wordless" else "NoData.rows is 'lines'"
     )
-    with pytest.raises(logpi.LogpiError, match=words):
+    with pytest.raises(LogpiError, match=words):
         find_method(f"./mine.py:{what}")
 
 
@@ -205,10 +206,33 @@ def test_a_file_of_ones_own_never_takes_the_place_of_a_module(files: Path) -> No
 
 def test_credit_of_a_wrong_shape_is_told(files: Path) -> None:
     (files / "mine.py").write_text(PAGE.replace("b.mask), None", "b.mask).sum(-1), None"))
-    with pytest.raises(logpi.LogpiError, match=r"MyMethod.psi returned a psi of shape \(8,\): it must be \(8, "):
+    with pytest.raises(LogpiError, match=r"MyMethod.psi returned a psi of shape \(8,\): it must be \(8, "):
         next(logpi.learn("./mine.py:MyMethod"))
 
 
 def test_a_path_that_is_no_python_file_is_told_in_words_of_ours() -> None:
-    with pytest.raises(logpi.LogpiError, match=r"^\./README\.md:X does not name a Python file"):
+    with pytest.raises(LogpiError, match=r"^\./README\.md:X does not name a Python file"):
         paths.load_object("./README.md:X")
+
+
+def test_v_looked_at_anew_needs_a_page_that_says_so() -> None:
+    class Anew(methods.A2C):
+        def step(self, surrogate: Any, kl: Any, rows: Any, optimizer: Any) -> Any:
+            surrogate.refresh()
+
+    with pytest.raises(LogpiError, match="Anew asks for V anew: it needs a critic, and a field recompute that is True"):
+        next(loop(assemble(Anew(envs=2, length=4), Settings(env="CartPole-v1"))))
+
+
+def test_a_wrapper_of_ones_own_is_never_run_unasked(files: Path) -> None:
+    text = "import gymnasium\n\nclass Same(gymnasium.Wrapper):\n    pass\n"
+    (files / "wrap.py").write_text(text)
+    line = "train ppo --env CartPole-v1 --wrap ./wrap.py:Same --steps 256 --envs 2 --evaluate 0 --no-plot --quiet --out out"
+    cli.dispatch(line.split())
+    (run,) = files.glob("out/*/*/*")
+    with pytest.raises(
+        LogpiError, match=r"names a wrapper of yours \(\./wrap\.py:Same\): pass it again, --wrap \./wrap"
+    ):
+        environment_of(run)
+    name, construct = environment_of(run, wrap=["./wrap.py:Same"])
+    assert name == "CartPole-v1" and envs.make(construct, 1).backend == "sync"

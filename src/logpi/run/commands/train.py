@@ -19,7 +19,20 @@ METHOD is one of {", ".join(METHODS)}, or ./file.py:MyMethod.
 logpi train METHOD --help tells all its flags; logpi methods says what each is."""
 
 INHERITED = (  # with weights
-    *("env", "env_options", "wrap", "masks", "head", "log_std", "log_std_init", "hidden", "pictures", "memory", "network", "shared"),
+    *(
+        "env",
+        "env_options",
+        "wrap",
+        "masks",
+        "head",
+        "log_std",
+        "log_std_init",
+        "hidden",
+        "pictures",
+        "memory",
+        "network",
+        "shared",
+    ),
     *("normalise_obs", "normalise_reward", "dtype"),
 )
 CODE = ("env", "network")  # settings that may name code
