@@ -19,6 +19,8 @@ PACKAGES = {
         "sb3-contrib==2.9.2",
         "gymnasium[mujoco]==1.4.0",
         "mujoco==4.0.0",
+        "ale-py==0.12.1",
+        "opencv-python-headless==5.0.0.93",
     ],
     "CleanRL": ["gymnasium[mujoco]==0.29.1", "mujoco==2.3.7", "numpy==1.26.4", "tyro==1.0.17"],
     "PureJaxRL": ["gymnax==0.0.9", "distrax==0.1.9", *JAX],

@@ -7,7 +7,7 @@ from clock import Clock, asked, tell
 import logpi
 from logpi.run.setup import Settings, find_method
 
-FIELDS = ("envs", "length", "epochs", "minibatches", "lr", "entropy")
+FIELDS = ("envs", "length", "epochs", "minibatches", "lr", "entropy", "clip")
 known = {f.name for f in dataclasses.fields(Settings)}
 page = {f.name for f in dataclasses.fields(find_method(asked["method"]))}
 given = {k: asked[k] for k in FIELDS if k in asked and k in page}
@@ -20,5 +20,5 @@ if __name__ == "__main__":  # workers of --backend async import this file
     for record in logpi.learn(asked["method"], asked["env"], steps=asked["steps"], **given):
         clock.tick(record.steps)
     tell(
-        clock.rate(), "logpi torch numba numpy gymnasium mujoco", steps=record.steps, score=record.metrics.get("return")
+        clock.rate(), "logpi torch numba numpy gymnasium mujoco ale-py", steps=record.steps, score=record.metrics.get("return")
     )

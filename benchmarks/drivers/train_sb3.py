@@ -21,7 +21,21 @@ class Ticks(BaseCallback):
         clock.tick(self.num_timesteps)
 
 
+def games():
+    """What its documentation has for Atari games; frames are skipped by its wrapper, not by the environment."""
+    from stable_baselines3.common.env_util import make_atari_env
+    from stable_baselines3.common.vec_env import VecFrameStack
+
+    sticky = asked["env"].startswith("ALE/")
+    of_env = {"frameskip": 1, "repeat_action_probability": 0.25} if sticky else {}
+    around = {"terminal_on_life_loss": not sticky}
+    made = make_atari_env(asked["env"], asked["envs"], asked["seed"], env_kwargs=of_env, wrapper_kwargs=around)
+    return VecFrameStack(made, 4)
+
+
 def environments():
+    if asked.get("atari"):
+        return games()
     env, kind = asked["env"], SubprocVecEnv if asked.get("processes") else DummyVecEnv
     if ":" in env:  # module:class
         module, name = env.split(":")
@@ -43,7 +57,7 @@ def model():
             "vf_coef": 0.5,
             "max_grad_norm": 0.5,
             "gae_lambda": 0.95,
-            "clip_range": 0.2,
+            "clip_range": asked.get("clip", 0.2),
         }
     elif asked["method"] == "a2c":
         common |= falling | {"gae_lambda": 1.0, "ent_coef": 0.01, "vf_coef": 0.5, "use_rms_prop": False}
@@ -51,7 +65,7 @@ def model():
         common |= {"batch_size": batch // 4, "n_critic_updates": 10, "cg_max_steps": 10, "cg_damping": 0.1}
         common |= {"line_search_max_iter": 10, "target_kl": 0.01, "gae_lambda": 0.97, "learning_rate": 3e-3}
     kind = getattr(import_module(asked.get("module", "stable_baselines3")), asked["method"].upper())
-    return kind("MlpPolicy", environments(), **common)
+    return kind("CnnPolicy" if asked.get("atari") else "MlpPolicy", environments(), **common)
 
 
 if __name__ == "__main__":
@@ -62,7 +76,7 @@ if __name__ == "__main__":
     score = [info["r"] for info in learner.ep_info_buffer or ()]
     tell(
         clock.rate(),
-        "stable-baselines3 sb3-contrib sbx-rl jax torch numpy gymnasium mujoco",
+        "stable-baselines3 sb3-contrib sbx-rl jax torch numpy gymnasium mujoco ale-py",
         score=sum(score) / max(len(score), 1),
         steps=learner.num_timesteps,
     )
