@@ -20,5 +20,8 @@ if __name__ == "__main__":  # workers of --backend async import this file
     for record in logpi.learn(asked["method"], asked["env"], steps=asked["steps"], **given):
         clock.tick(record.steps)
     tell(
-        clock.rate(), "logpi torch numba numpy gymnasium mujoco ale-py", steps=record.steps, score=record.metrics.get("return")
+        clock.rate(),
+        "logpi torch numba numpy gymnasium mujoco ale-py",
+        steps=record.steps,
+        score=record.metrics.get("return"),
     )

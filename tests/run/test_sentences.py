@@ -11,6 +11,7 @@ import pytest
 
 import logpi
 from logpi.run import checkpoint, cli, evaluate, folder, play, resume, seeds, track
+from logpi.run.commands.variance import main as variance
 from logpi.run.setup import Settings, assemble
 from logpi.run.train import Options
 
@@ -167,3 +168,10 @@ def test_wandb_online_asks_for_a_login_beforehand(monkeypatch: pytest.MonkeyPatc
         logpi.LogpiError, match="WANDB_MODE is online, and there is no login: wandb login first, or leave"
     ):
         track.wandb(tmp_path, {})
+
+
+def test_a_policy_with_a_memory_is_not_looked_at_step_by_step(tmp_path):
+    *_, record = logpi.learn("ppo", "CartPoleNoVel-v1", steps=512, envs=4, length=128, memory="gru")
+    folder = record.save(tmp_path)
+    with pytest.raises(logpi.LogpiError, match="has a memory: it has no answer for it"):
+        variance([str(folder)])

@@ -11,7 +11,6 @@ import pytest
 import torch
 from enumerate_mdp import episodes, layered, tabular_policy, trajectories
 
-import logpi
 from logpi import noise, psi
 from logpi.errors import LogpiError
 from logpi.exact.estimators import Choice, Estimator
@@ -298,10 +297,3 @@ def test_neither_a_missing_picture_maker_nor_a_network_too_large_is_a_surprise(m
     monkeypatch.setattr(noise, "LIMIT", 20)
     with pytest.raises(LogpiError, match="give fewer --episodes"):
         compare({}, policy, [episodes(table, policy, trajectories(table)[:2])] * 3, {})
-
-
-def test_a_policy_with_a_memory_is_not_looked_at_step_by_step(tmp_path):
-    *_, record = logpi.learn("ppo", "CartPoleNoVel-v1", steps=512, envs=4, length=128, memory="gru")
-    folder = record.save(tmp_path)
-    with pytest.raises(LogpiError, match="has a memory: it has no answer for it"):
-        main([str(folder)])

@@ -144,7 +144,8 @@ def _shown(word: str) -> str:
 
 def _paths(x: Any) -> bool:
     """Is it an import path, or a list of them?"""
-    return all(isinstance(part, str) and ":" in part for part in (x if isinstance(x, list) else [x]))
+    parts = x if isinstance(x, list) else [x]
+    return bool(parts) and all(isinstance(part, str) and ":" in part for part in parts)
 
 
 def must_agree(ours: dict[str, Any], saved: dict[str, Any], folder: Path) -> None:

@@ -57,9 +57,10 @@ def _flags(kind: Any) -> list[list[str]]:
     record = typing.get_args(kind)[0] if typing.get_origin(kind) is typing.Annotated else kind
     for name, hint in typing.get_type_hints(record).items():
         flag = name.replace("_", "-")
-        out.append([f"--{flag}", f"--no-{flag}"] if hint is bool else [f"--{flag}"])
-        if dataclasses.is_dataclass(hint):
+        if dataclasses.is_dataclass(hint):  # a record among records is no flag itself
             out += _flags(hint)
+        else:
+            out.append([f"--{flag}", f"--no-{flag}"] if hint is bool else [f"--{flag}"])
     return out
 
 

@@ -32,6 +32,15 @@ def choose(word: str, method: str, env: str) -> tuple[str, dict[str, dict[str, A
     return word, _read(_home() / f"{word}.toml", method)
 
 
+def like(library: str, method: str) -> str:
+    """The name of the recipe that has another library's details."""
+    known = [name.removeprefix("like-") for name in names() if name.startswith("like-")]
+    if f"{library}/{method}" not in known:
+        there = ", ".join("--like {} for {}".format(*name.split("/")) for name in known)
+        raise LogpiError(f"There is no --like {library} for {method}: there is {there}.")
+    return f"like-{library}/{method}"
+
+
 def recipe(method: str, env: str = "CartPole-v1") -> dict[str, Any]:
     """Keywords for `learn`, {} where nothing better than the defaults is known: learn("trpo", env, **recipe("trpo", env))."""
     from logpi.methods import METHODS

@@ -25,6 +25,7 @@ from logpi.run.load import KINDS, load
 from logpi.run.paths import is_path, load_object
 from logpi.run.undecorated import undecorated
 
+PIXELS = 32 * 32  # of a picture, and
 WIDE = 512  # units of a layer from which on a matrix product is worth several threads
 
 
@@ -129,7 +130,7 @@ def assemble(method: Any, settings: Settings, env: Any = None, network: Any = No
         )
     seeds = torch.randint(2**31, (4,), generator=torch.Generator().manual_seed(settings.seed)).tolist()
     made = environments(method, settings, env, device, dtype)
-    torch.set_num_threads(threads(settings, bool(Seen(made.observation_space).of("picture"))))
+    torch.set_num_threads(threads(settings, made.observation_space))
     policy, critic = networks(method, settings, made, network, seeds[0])
     policy.place(device, dtype)
     if critic is not None:
@@ -176,6 +177,7 @@ def environments(method: Any, settings: Settings, env: Any, device: str, dtype: 
     sizes = {"segments": option(method, "envs"), "episodes": option(method, "episodes")}
     n = sizes.get(method.rows, option(method, "starts") * group)
     must_be_several(n // group, method.rows, settings.measure_gradient)
+    must_part(n, method, settings.memory)
     return envs.make(
         envs.construction(asked, settings.env_options, settings.wrap, settings.masks),
         n,
@@ -202,9 +204,11 @@ def twins(policy: Policy, critic: Any, joint: bool, settings: Settings) -> Any:
     return Fused(policy, critic, joint)
 
 
-def threads(settings: Settings, pictures: bool = False) -> int:
+def threads(settings: Settings, observations: gym.Space | None = None) -> int:
     """As many as asked for; else one: for small layers a barrier costs more than it saves, and far more beside a neighbour."""
-    wide = pictures or (settings.network is None and max(settings.hidden, default=0) > WIDE)
+    pictures = [] if observations is None else Seen(observations).of("picture")
+    large = any(piece.end - piece.begin >= PIXELS for piece in pictures)
+    wide = large or (settings.network is None and max(settings.hidden, default=0) > WIDE)
     return settings.threads or (os.cpu_count() or 1 if wide else 1)
 
 
@@ -270,3 +274,13 @@ def optimizers(
         for part in optimizer.param_groups if optimizer is not None else ():
             part["initial_lr"] = part["lr"]
     return main, own
+
+
+def must_part(rows: int, method: Any, memory: str) -> None:
+    """With a memory, minibatches are whole rows."""
+    parts = getattr(method, "minibatches", 1)
+    if memory != "none" and method.rows == "segments" and parts > rows:
+        raise LogpiError(
+            f"With --memory, minibatches are of whole rows, and {rows} cannot be parted into {parts}:"
+            " give more --envs or fewer --minibatches."
+        )

@@ -59,7 +59,8 @@ def main(args: list[str]) -> None:
     options = dataclasses.replace(given.options, config=None, recipe=recipe)  # the run's config.toml has all they said
     in_force = [line for record in (given.method, given.run) for line in _told(record, tuned)]
     if in_force and not options.quiet:
-        print(f"recipe {options.recipe}: {', '.join(in_force)} (--recipe none leaves it)", flush=True)
+        way_out = "of --like" if options.like else "--recipe none leaves it"
+        print(f"recipe {options.recipe}: {', '.join(in_force)} ({way_out})", flush=True)
     if options.seeds > 1:
         seeds.train(name, given.method, given.run, options)
     else:
@@ -82,10 +83,12 @@ def defaults(name: str, page: Any, told: dict[str, str]) -> tuple[tuple[Any, Set
     inherited = _typed(_inherited(Path(init)), told, init) if init else {}
     given = _typed(asked.get("run", {}), told, where)
     env = told.get("env") or config.fill(config.fill(Settings(), inherited, f"{init}"), given, where).env
-    if told.get("like", options.like):
-        if "recipe" in told:
-            raise LogpiError("--like stands in the place of a recipe: leave --recipe away.")
-        told = told | {"recipe": f"like-{told.get('like', options.like)}/{name}"}
+    if "like" in told and "recipe" in told:
+        raise LogpiError("--like stands in the place of a recipe: leave --recipe away.")
+    if "recipe" in told:
+        options = dataclasses.replace(options, like=None)  # over that of a --config
+    elif library := told.get("like", options.like):
+        told = told | {"recipe": recipes.like(library, name)}
     every = {f.name for f in dataclasses.fields(page) if f.default is not None}
     tuned: dict[str, Any]
     if every <= asked.get("method", {}).keys() and "recipe" not in told:
