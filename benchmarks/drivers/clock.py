@@ -13,12 +13,18 @@ class Clock:
 
     def __init__(self, steps: int) -> None:
         self.steps, self.began, self.first, self.ended, self.last = steps, None, 0, 0.0, 0
+        self.until = time.perf_counter() + asked.get("seconds", float("inf"))
 
     def tick(self, done: int) -> None:
         now = time.perf_counter()
         if self.began is None and done >= self.steps / 10:
             self.began, self.first = now, done
         self.ended, self.last = now, done
+
+    @property
+    def over(self) -> bool:
+        """Has the time run out that was given?"""
+        return time.perf_counter() > self.until
 
     def rate(self) -> float:
         return (self.last - self.first) / (self.ended - self.began)

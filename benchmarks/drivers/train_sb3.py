@@ -2,6 +2,7 @@
 
 from functools import partial
 from importlib import import_module
+from statistics import mean
 
 import torch
 from clock import Clock, asked, tell
@@ -13,12 +14,17 @@ torch.set_num_threads(asked["threads"])
 clock = Clock(asked["steps"])
 
 
+curve = []
+
+
 class Ticks(BaseCallback):
     def _on_step(self) -> bool:
-        return True
+        return not clock.over
 
     def _on_rollout_start(self) -> None:  # the update before it is done
         clock.tick(self.num_timesteps)
+        if self.model.ep_info_buffer and "seconds" in asked:
+            curve.append((self.num_timesteps, mean(info["r"] for info in self.model.ep_info_buffer)))
 
 
 def games():
@@ -48,7 +54,7 @@ def model():
     batch = asked["envs"] * asked["length"]
     rate = asked["lr"]
     common = {"n_steps": asked["length"], "device": "cpu", "seed": asked["seed"], "gamma": 0.99}
-    falling = {"learning_rate": lambda left: rate * left}
+    falling = {"learning_rate": rate if asked.get("constant") else lambda left: rate * left}
     if asked["method"] == "ppo":
         common |= falling | {
             "batch_size": batch // asked["minibatches"],
@@ -74,9 +80,11 @@ if __name__ == "__main__":
     clock.tick(learner.num_timesteps)
     learner.env.close()
     score = [info["r"] for info in learner.ep_info_buffer or ()]
+    told = {"curve": curve} if curve else {}
     tell(
         clock.rate(),
         "stable-baselines3 sb3-contrib sbx-rl jax torch numpy gymnasium mujoco ale-py",
         score=sum(score) / max(len(score), 1),
         steps=learner.num_timesteps,
+        **told,
     )
