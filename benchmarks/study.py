@@ -159,7 +159,7 @@ def draw(study: Study, results: dict[str, Result]) -> None:
 
 def main(study: Study, render: Callable[[Study, dict[str, Result]], str] = page) -> None:
     parser = argparse.ArgumentParser(description=study.title)
-    parser.add_argument("tasks", nargs="*", help="only tasks whose name contains one of these words")
+    parser.add_argument("words", nargs="*", help="only tasks whose name contains one of these words")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, on one thread each")
     parser.add_argument("--out", type=Path, default=Path("runs") / study.name)
     parser.add_argument("--page", action="store_true", help="run nothing: page and picture anew from the JSON")
@@ -168,20 +168,30 @@ def main(study: Study, render: Callable[[Study, dict[str, Result]], str] = page)
     results: dict[str, Result] = json.loads(file.read_text()) if file.exists() else {}
     about = {"date": time.strftime("%F"), "python": platform.python_version(), "machine": platform.machine()}
     about |= {name: version(name) for name in ("logpi", "torch", "gymnasium", "numpy")}
-    for task in study.tasks:
-        if args.page or (args.tasks and not any(word in task.name for word in args.tasks)):
-            continue
-        out = args.out / time.strftime("%Y%m%d-%H%M%S") / task.name.replace(" ", "-").replace("/", "-")
-        with ThreadPoolExecutor(args.jobs) as pool:
-            runs = list(pool.map(lambda seed, task=task, out=out: run(task, seed, out), range(task.seeds)))
-        found = verdict(task, runs)
-        print(
-            f"{task.name:45s} {found['mean']:9.2f} {found['interval']}  {found['bar']}  {'met' if found['met'] else 'NOT MET'}",
-            flush=True,
-        )
-        keep(file, study, task, {"verdict": found, "runs": runs, "about": about}, results)
+    chosen = [t for t in study.tasks if not args.words or any(word in t.name for word in args.words)]
+    out = args.out / time.strftime("%Y%m%d-%H%M%S")
+    pool = ThreadPoolExecutor(args.jobs)
+    try:
+        asked = [
+            (t, [pool.submit(run, t, seed, out / slug(t)) for seed in range(t.seeds)]) for t in chosen if not args.page
+        ]
+        for task, running in asked:
+            runs = [x.result() for x in running]
+            found = verdict(task, runs)
+            low, high = found["interval"]
+            told = (
+                f"{found['mean']:9.2f} [{low:.2f}, {high:.2f}]  {found['bar']}  {'met' if found['met'] else 'NOT MET'}"
+            )
+            print(f"{task.name:45s} {told}", flush=True)
+            keep(file, study, task, {"verdict": found, "runs": runs, "about": about}, results)
+    finally:
+        pool.shutdown(cancel_futures=True)
     (HERE / f"{study.name}.md").write_text(render(study, results))
     draw(study, results)
+
+
+def slug(task: Task) -> str:
+    return task.name.replace(" ", "-").replace("/", "-")
 
 
 def keep(file: Path, study: Study, task: Task, found: Result, results: dict[str, Result]) -> None:
