@@ -12,6 +12,7 @@ from torch import Tensor
 from logpi.envs.base import Step, StepArrays
 from logpi.errors import EnvironmentFailed, LogpiError
 from logpi.layout import Seen, Taken
+from logpi.workers.shown import Allowed
 
 
 class Gymnasium:
@@ -28,6 +29,7 @@ class Gymnasium:
         self.env, self.n, self.left = env, env.num_envs, np.zeros(env.num_envs, int) if lives else None
         self.observation_space, self.action_space = env.single_observation_space, env.single_action_space
         self.seen, self.taken = Seen(self.observation_space), Taken(self.action_space)
+        self.allowed = Allowed.of(self.seen, self.action_space)
         self.mode = AutoresetMode(env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
         self.pending = np.zeros(self.n, dtype=bool)  # next-step: ended, so the next step is a dummy
         self.failures: list[EnvironmentFailed] = []
@@ -38,7 +40,9 @@ class Gymnasium:
             raise LogpiError("Backend 'vector' cannot start two environments from one seed: use --backend sync.")
         obs, info = self.env.reset(seed=None if seeds is None else seeds[0])
         self.left = None if self.left is None else info["lives"].copy()
-        return torch.tensor(self._array(obs))
+        shown = self._array(obs)
+        self._must_allow(shown, np.ones(self.n, bool), "reset")
+        return torch.tensor(shown)
 
     def _array(self, obs: Any) -> np.ndarray:
         """Observations [n, *shape], as `seen` lays them out."""
@@ -63,7 +67,14 @@ class Gymnasium:
             else:  # its arrays may be written again
                 reward, terminated, truncated = reward.copy(), terminated.copy(), truncated.copy()
                 obs = self._array(self.env.reset(options={"reset_mask": ended})[0])
+        self._must_allow(obs, ~ended | (self.mode != AutoresetMode.NEXT_STEP), "step")
         return StepArrays(obs, final, reward, terminated, truncated, mask, going=self._going(terminated, info))
+
+    def _must_allow(self, obs: np.ndarray, acted_on: np.ndarray, where: str) -> None:
+        """Masks leave something where there is an action of ours to come."""
+        if self.allowed is not None and (stuck := self.allowed.stuck(obs) & acted_on).any():
+            number = int(stuck.argmax())
+            raise EnvironmentFailed(self.allowed.sentence(f"Environment {number}", where), number)
 
     def _going(self, terminated: np.ndarray, info: dict[str, Any]) -> np.ndarray | None:
         """Which of them have only lost a life."""

@@ -8,8 +8,9 @@ import gymnasium
 import numpy as np
 
 from logpi.errors import EnvironmentFailed, LogpiError, short
-from logpi.layout import MASK, Seen, Taken
+from logpi.layout import Seen, Taken
 from logpi.workers import snapshot
+from logpi.workers.shown import Allowed
 from logpi.workers.snapshot import Episode
 
 
@@ -38,7 +39,7 @@ class Guard(gymnasium.Wrapper):
         self.construct, self.number, self.name = construct, number, name_of(env)
         self.seen, self.taken = Seen(env.observation_space), Taken(env.action_space)
         self.shape, self.dtype = self.seen.shape, self.seen.dtype
-        self.masks = [slice(piece.begin, piece.end) for piece in self.seen.of("mask")]
+        self.allowed = Allowed.of(self.seen, env.action_space)
         self.episode = Episode()
         self.obs: Any = np.zeros(self.shape, self.dtype)  # the last one, as `seen` lays it out
         self.reward = 0.0  # the last one
@@ -60,6 +61,7 @@ class Guard(gymnasium.Wrapper):
         if not isinstance(given, tuple) or len(given) != 2:
             raise self._wrong("reset", f"a {type(given).__name__}", "(obs, info)")
         self._show(given[0], "reset")
+        self._must_allow("reset")
         self.reward, self.begun = 0.0, True
         return self.obs, {}
 
@@ -89,6 +91,8 @@ class Guard(gymnasium.Wrapper):
             if not isinstance(flag, BOOLS):
                 raise self._wrong("step", f"{word} {short(repr(flag), 40)}", "True or False")
         self.reward = float(reward)
+        if not (terminated or truncated):
+            self._must_allow("step")
         return bool(terminated), bool(truncated)
 
     def _show(self, given: Any, where: str) -> None:
@@ -108,9 +112,11 @@ class Guard(gymnasium.Wrapper):
         except (ValueError, TypeError, KeyError, IndexError) as wrong:
             found = f"an obs {short(repr(given), 60)} ({short(str(wrong), 80)})"
             raise self._wrong(where, found, short(str(self.seen.space), 200)) from wrong
-        for mask in self.masks:
-            if not self.obs[mask].any():
-                raise self._wrong(where, f"an {MASK} that allows nothing", "one action at least")
+
+    def _must_allow(self, where: str) -> None:
+        """What it shows is acted on: masks leave something."""
+        if self.allowed is not None and self.allowed.stuck(self.obs):
+            raise EnvironmentFailed(self.allowed.sentence(str(self), where), self.number)
 
     def _array(self, given: Any, where: str) -> np.ndarray:
         try:

@@ -1,4 +1,4 @@
-"""A mask that an environment tells in its info, shown as a part of what it shows."""
+"""Masks: one that an environment tells in its info is shown as a part of what it shows, and what one must leave."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import numpy as np
 from gymnasium import spaces
 
 from logpi.errors import LogpiError
-from logpi.layout import MASK
+from logpi.layout import MASK, Seen, leaves
 
 
 class MaskShown(gymnasium.Wrapper):
@@ -27,23 +27,53 @@ class MaskShown(gymnasium.Wrapper):
 
     def step(self, action: Any) -> Any:
         obs, reward, terminated, truncated, info = self.env.step(action)
-        return self._with_mask(obs, info), reward, terminated, truncated, info
+        return self._with_mask(obs, info, terminated or truncated), reward, terminated, truncated, info
 
-    def _with_mask(self, obs: Any, info: dict[str, Any]) -> dict[str, Any]:
+    def _with_mask(self, obs: Any, info: dict[str, Any], ended: bool = False) -> dict[str, Any]:
+        """Nobody acts where it has ended, so nothing has to be told there."""
+        if ended and MASK not in info:
+            return {"obs": obs, MASK: np.ones(self.choices, np.int8)}
         if MASK not in info:
             raise KeyError(f"its info has no {MASK}, which --masks info reads")
         return {"obs": obs, MASK: np.reshape(info[MASK], self.choices)}
 
 
+class Allowed:
+    """What masks must leave: one action at least of every choice. A coin may be left without, and stays no."""
+
+    def __init__(self, seen: Seen, actions: spaces.Space) -> None:
+        pieces = seen.of("mask")
+        self.place = slice(pieces[0].begin, pieces[-1].end)
+        counts = [count for _, leaf in leaves(actions) for count in counts_of(leaf)]
+        self.begins = np.cumsum([0, *(n for n, _ in counts)])[:-1]
+        self.needed = np.array([needed for _, needed in counts], bool)
+
+    @classmethod
+    def of(cls, seen: Seen, actions: spaces.Space) -> "Allowed | None":
+        """None: there are no masks, or none of these actions, which a policy refuses."""
+        size = sum(piece.end - piece.begin for piece in seen.of("mask"))
+        return cls(seen, actions) if size and size == choices(actions) else None
+
+    def stuck(self, obs: np.ndarray) -> np.ndarray:
+        """[..., D], as `seen` lays it out -> [...] bool: nothing is left of a choice."""
+        some = np.logical_or.reduceat(obs[..., self.place] > 0.5, self.begins, -1)
+        return (self.needed & ~some).any(-1)
+
+    def sentence(self, environment: str, where: str) -> str:
+        return f"{environment} returned an {MASK} that allows nothing from {where}: expected is one action at least of every choice."
+
+
 def choices(space: spaces.Space) -> int:
     """Actions that can be ruled out, counted as the policy's head counts them."""
-    if isinstance(space, spaces.Discrete):
-        return int(space.n)
-    if isinstance(space, spaces.MultiDiscrete):
-        return int(space.nvec.sum())
-    if isinstance(space, spaces.MultiBinary):
-        return int(np.prod(space.shape))
-    if isinstance(space, spaces.Dict | spaces.Tuple):
-        parts = space.spaces.values() if isinstance(space, spaces.Dict) else space.spaces
-        return sum(map(choices, parts))
-    return 0
+    return sum(count for _, leaf in leaves(space) for count, _ in counts_of(leaf))
+
+
+def counts_of(leaf: Any) -> list[tuple[int, bool]]:
+    """(how many there are, whether one has to be allowed) of every choice of a part that is no Dict or Tuple."""
+    if isinstance(leaf, spaces.Discrete):
+        return [(int(leaf.n), True)]
+    if isinstance(leaf, spaces.MultiDiscrete):
+        return [(int(n), True) for n in leaf.nvec.ravel()]
+    if isinstance(leaf, spaces.MultiBinary):
+        return [(int(np.prod(leaf.shape)), False)]
+    return []
