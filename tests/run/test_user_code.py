@@ -234,5 +234,5 @@ def test_a_wrapper_of_ones_own_is_never_run_unasked(files: Path) -> None:
         LogpiError, match=r"names a wrapper of yours \(\./wrap\.py:Same\): pass it again, --wrap \./wrap"
     ):
         environment_of(run)
-    name, construct = environment_of(run, wrap=["./wrap.py:Same"])
-    assert name == "CartPole-v1" and envs.make(construct, 1).backend == "sync"
+    name, construct, backend = environment_of(run, wrap=["./wrap.py:Same"])
+    assert name == "CartPole-v1" and envs.make(construct, 1, backend).backend == "sync"

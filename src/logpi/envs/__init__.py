@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import gymnasium
 import torch
@@ -65,6 +65,8 @@ def make(
     'seeded' leaves out what cannot start two environments from one seed.
     on_failure: async may 'restart' what broke, with new episodes; the others fail.
     """
+    if backend not in get_args(Backend):
+        raise LogpiError(f"There is no backend {backend!r}.{nearest(str(backend), get_args(Backend))}")
     if on_failure == "restart" and backend != "async":
         raise LogpiError(f"--on-failure restart is for environments in processes: use --backend async, not {backend}.")
     asked = env if isinstance(env, Built) else Built(env)

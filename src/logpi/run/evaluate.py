@@ -1,5 +1,6 @@
 """Evaluation: fresh episodes of a frozen policy, one in each of as many environments."""
 
+import contextlib
 import dataclasses
 import json
 import statistics
@@ -20,6 +21,7 @@ from logpi.rollout.control import LONGEST, never_ends
 from logpi.run.checkpoint import choose
 from logpi.run.folder import finite, safe
 from logpi.run.paths import is_path, wrappers
+from logpi.workers.construct import Built
 
 STARTS = 10_000  # the seed of their environments
 
@@ -60,7 +62,14 @@ def evaluate(
     """Play `episodes` episodes, each the first of its own seeded environment: none is left out for being long."""
     like = next(policy.parameters())
     made = envs.make(env, episodes, backend, device=str(like.device), dtype=like.dtype)
-    policy.must_fit(made.observation_space, made.action_space)
+    with contextlib.closing(made):
+        policy.must_fit(made.observation_space, made.action_space)
+        return Evaluation(*_played(policy, made, seed, deterministic), deterministic)
+
+
+def _played(policy: Policy, made: envs.Environments, seed: int, deterministic: bool) -> tuple[list[float], list[int]]:
+    """(return, length) of the first episode in each environment."""
+    like, episodes = next(policy.parameters()), made.n
     generator = torch.Generator(like.device).manual_seed(seed)
     obs = made.reset(torch.randint(2**31, (episodes,), generator=torch.Generator().manual_seed(seed)).tolist())
     policy.forget()
@@ -78,23 +87,27 @@ def evaluate(
         alive, obs = alive & ~over.to(alive.device), step.obs
         if not alive.any():
             policy.forget()
-            made.close()
-            return Evaluation(returns.tolist(), lengths.tolist(), deterministic)
+            return returns.tolist(), lengths.tolist()
     raise LogpiError(never_ends(LONGEST))
 
 
-def environment_of(run: Path, env: str | None = None, wrap: Sequence[str] = ()) -> tuple[str, Any]:
-    """(name, what `envs.make` takes) of `env`, or of the one a run was trained on, from its config.toml.
+def environment_of(
+    run: Path, env: str | None = None, wrap: Sequence[str] = (), env_options: Sequence[str] = ()
+) -> tuple[str, Built, envs.Backend]:
+    """(name, what `envs.make` takes, by which backend) of `env`, or of the one a run was trained on, from its config.toml.
 
-    Options, wrappers and masks are the run's own; but a folder runs no code: what is not Gymnasium's is to be passed again.
+    Backend, options, wrappers and masks are the run's own, `env_options` over them; but a folder runs no code: what is not
+    Gymnasium's is to be passed again. Of another environment than the run's, backend and options are as asked for here.
     """
     trained = _trained_on(run, env)
     name = env or trained["env"]
     if is_path(name) and env is None:
         raise LogpiError(f"This run used an environment of yours ({name}): pass it again, --env {name}.")
-    around = wrappers(trained.get("wrap", []), wrap, f"{run / 'config.toml'}")
-    options = trained.get("env_options", []) if name == trained.get("env") else []
-    return name, envs.construction(name, options, around, trained.get("masks", "obs"))
+    same = name == trained.get("env")
+    around = wrap if wrap and not same else wrappers(trained.get("wrap", []), wrap, f"{run / 'config.toml'}")
+    options = [*(trained.get("env_options", []) if same else ()), *env_options]
+    construct = envs.construction(name, options, around, trained.get("masks", "obs"))
+    return name, construct, trained.get("backend", "auto") if same else "auto"
 
 
 def _trained_on(run: Path, env: str | None) -> dict[str, Any]:

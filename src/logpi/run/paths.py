@@ -47,7 +47,15 @@ def load_object(text: str) -> Any:
 
 def wrappers(saved: Sequence[str], given: Sequence[str], where: str) -> Sequence[str]:
     """Wrappers as given, else as a file names them; but no file makes code run: what is not Gymnasium's is given again."""
-    own = [] if given else [path for path in saved if not path.startswith("gymnasium.wrappers:")]
-    if own:
+    own = [path for path in saved if not path.startswith("gymnasium.wrappers:")]
+    if own and not given:
         raise LogpiError(f"{where} names a wrapper of yours ({own[0]}): pass it again, --wrap {' '.join(saved)}.")
+    if given and [*map(_named, given)] != [*map(_named, saved)]:
+        cure = f"pass --wrap {' '.join(saved)}" if saved else "leave --wrap away"
+        raise LogpiError(f"{where} has other wrappers ({' '.join(saved) or 'none'}) than {' '.join(given)}: {cure}.")
     return given or saved
+
+
+def _named(path: str) -> str:
+    """The name in an import path, whose file may lie elsewhere by now."""
+    return path.partition(":")[2] if not path.startswith("gymnasium.wrappers:") else path

@@ -173,7 +173,7 @@ def evaluator(parts: Parts, settings: Settings) -> Callable[[], dict[str, float]
 
     def look() -> dict[str, float]:
         with chance.untouched():
-            found = evaluate(parts.policy, construct, 10)
+            found = evaluate(parts.policy, construct, 10, backend=settings.backend)
         return {"eval_return": found.mean, "eval_interval": found.interval}
 
     return look

@@ -104,13 +104,21 @@ def frozen(policy: Policy) -> Policy:
 
 
 def collect(
-    policy: Policy, construct: Any, batches: int, size: int, gamma: float, seed: int, q: bool, others: int = 0
+    policy: Policy,
+    construct: Any,
+    batches: int,
+    size: int,
+    gamma: float,
+    seed: int,
+    q: bool,
+    others: int = 0,
+    backend: envs.Backend = "auto",
 ) -> list[Batch]:
     """Batches of `size` whole episodes, [N, T], with the values of critics that were fitted to `others` more (0: a third)."""
     generator = torch.Generator(next(policy.parameters()).device).manual_seed(seed)
     seeds = torch.randint(2**31, (4,), generator=torch.Generator().manual_seed(seed)).tolist()
     together = size * max(1, TOGETHER // size)
-    play = partial(played, policy, construct, together=together, generator=generator)
+    play = partial(played, policy, construct, together=together, generator=generator, backend=backend)
     steps = joined(play(others or math.ceil(batches * size / 3), seeds=seeds[:2]), gamma)
     v, mean, std = fitted("v", policy, steps, seed)
     found: list[Batch] = []
@@ -133,13 +141,14 @@ def played(
     generator: torch.Generator,
     seeds: list[int],
     critic: Any = None,
+    backend: envs.Backend = "auto",
 ) -> list[Batch]:
     """Exactly so many whole episodes, so many at once; what remains is one more batch."""
     like, found = next(policy.parameters()), list[Batch]()
     for n, rounds, seed in zip((together, episodes % together), (episodes // together, 1), seeds, strict=True):
         if n == 0 or rounds == 0:
             continue
-        made = envs.make(construct, n, device=str(like.device), dtype=like.dtype)
+        made = envs.make(construct, n, backend, device=str(like.device), dtype=like.dtype)
         try:
             policy.must_fit(made.observation_space, made.action_space)
             control = Control(made, "episodes", generator, seed)

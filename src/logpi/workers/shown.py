@@ -54,7 +54,7 @@ class Allowed:
         size = sum(piece.end - piece.begin for piece in seen.of("mask"))
         return cls(seen, actions) if size and size == choices(actions) else None
 
-    def stuck(self, obs: np.ndarray) -> np.ndarray:
+    def stuck(self, obs: np.ndarray) -> Any:
         """[..., D], as `seen` lays it out -> [...] bool: nothing is left of a choice."""
         some = np.logical_or.reduceat(obs[..., self.place] > 0.5, self.begins, -1)
         return (self.needed & ~some).any(-1)

@@ -20,6 +20,7 @@ class Eval:
     episodes: int = 100  # of each kind
     best: bool = False  # each run's best checkpoint, not its newest
     env: str | None = None  # another environment; else the run's own
+    env_options: tuple[str, ...] = ()  # key=value, over the run's own
     wrap: tuple[str, ...] = ()  # wrappers, where the run used one of yours
     network: str | None = None  # ./file.py:build, where the run used one of yours
     seed: int = 10_000  # of the environments' starts
@@ -34,8 +35,8 @@ def main(args: list[str]) -> None:
         raise LogpiError("logpi eval needs at least one run folder.")
     for run in map(best_of, given.runs) if given.best else given.runs:
         policy = load(run, given.network, allow_nonfinite=given.allow_nonfinite)
-        env, construct = room.environment_of(run, given.env, given.wrap)
-        kinds = [room.evaluate(policy, construct, given.episodes, d, given.seed) for d in (True, False)]
+        env, construct, backend = room.environment_of(run, given.env, given.wrap, given.env_options)
+        kinds = [room.evaluate(policy, construct, given.episodes, d, given.seed, backend) for d in (True, False)]
         file = room.write(run, env, given.seed, kinds)
         if len(given.runs) > 1:
             print(run)

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import gymnasium
 import tyro
 
 from logpi.errors import LogpiError
@@ -26,6 +27,7 @@ class Play:
     sampled: bool = False  # actions drawn from the policy; else its most likely ones
     seed: int = 10_000  # of the starts and the draws
     env: str | None = None  # another environment; else the run's own
+    env_options: tuple[str, ...] = ()  # key=value, over the run's own
     wrap: tuple[str, ...] = ()  # wrappers, where the run used one of yours
     network: str | None = None  # ./file.py:build, where the run used one of yours
     fps: float | None = None  # frames per second; else the environment's own
@@ -41,7 +43,9 @@ def main(args: list[str]) -> None:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # a film needs no screen, and pygame complains of none
     run = best_of(given.run) if given.best else given.run
     policy = load(run, given.network)
-    name, construct = environment_of(run, given.env, given.wrap)
+    name, construct, backend = environment_of(run, given.env, given.wrap, given.env_options)
+    if backend == "envpool" and name not in gymnasium.registry:
+        raise LogpiError(f"{name} of envpool draws no pictures: logpi eval tells what a policy reaches in it.")
     env = room.environment(name, construct, "rgb_array" if given.video else "human", given.fps)
     try:
         fps = env.metadata.get("render_fps") or 30

@@ -61,6 +61,7 @@ class Variance:
     method: str | None = None  # that trains it (ppo); with a run: ./file.py:MyMethod, where it used one of yours
     after: Annotated[int, Between(0)] | None = None  # for so many steps (10,000)
     network: str | None = None  # ./file.py:build, where the run used one of yours
+    wrap: tuple[str, ...] = ()  # wrappers, where the run used one of yours
     psi: tuple[Credit, ...] = ()  # credits; else the textbook's list, from the total return to the TD error
     baseline: tuple[Baseline, ...] = ()  # each is subtracted from each return (--psi total to_go q)
     average: Kind | None = None  # over actions; else the run's, or per_episode
@@ -85,10 +86,10 @@ def main(args: list[str]) -> None:
     if more["gamma"] < 1 and not given.from_start and any(credit == "total" for credit, _ in choices):
         raise LogpiError("The total return holds gamma^t: name other --psi, or leave --no-from-start away.")
     pages, unbiased = estimators(choices, **more), estimators(UNBIASED, **more)
-    policy, where, construct = subject(given)
+    policy, where, construct, backend = subject(given)
     kept = (given.episodes - given.episodes // 4) // given.batch
     needs_q, others = any(c.critic == "q" for c in pages.values()), given.episodes - kept * given.batch
-    measured = collect(policy, construct, kept, given.batch, more["gamma"], given.seed, needs_q, others)
+    measured = collect(policy, construct, kept, given.batch, more["gamma"], given.seed, needs_q, others, backend)
     if found.page is not None and not found.missing:
         has = {k: v for k, v in flags.items() if hasattr(found.page, k) and k in ("gamma", "lam")}
         found = replace(found, page=replace(found.page, **has))
@@ -124,24 +125,25 @@ def must_be_of_use(given: Variance) -> None:
         raise LogpiError("logpi variance needs a policy: give a run folder, or --env ID --method M.")
     if given.run is not None and given.after is not None:
         raise LogpiError(f"--after trains a policy, and {given.run} has one: leave --after away, or the run.")
-    if given.run is None and given.network is not None:
-        raise LogpiError("--network belongs to a run: give its folder, or leave --network away.")
+    for flag in ("network", "wrap"):
+        if given.run is None and getattr(given, flag):
+            raise LogpiError(f"--{flag} belongs to a run: give its folder, or leave --{flag} away.")
 
 
-def subject(given: Variance) -> tuple[Any, str, Any]:
-    """(the frozen policy, whose it is in words, what `envs.make` takes)."""
+def subject(given: Variance) -> tuple[Any, str, Any, envs.Backend]:
+    """(the frozen policy, whose it is in words, what `envs.make` takes, by which backend)."""
     if given.run is not None:
         policy = load(given.run, given.network)
         if policy.memory is not None:
             raise LogpiError(
                 "logpi variance looks at single steps, and this policy has a memory: it has no answer for it."
             )
-        env, construct = environment_of(given.run, given.env)
-        return frozen(policy), f"{given.run} on {env}", construct
+        env, construct, backend = environment_of(given.run, given.env, given.wrap)
+        return frozen(policy), f"{given.run} on {env}", construct, backend
     assert given.env is not None
     method, after = given.method or "ppo", 10_000 if given.after is None else given.after
     policy = trained(method, given.env, after, given.seed)
-    return frozen(policy), f"{method} after {after:,} steps on {given.env}", envs.construction(given.env)
+    return frozen(policy), f"{method} after {after:,} steps on {given.env}", envs.construction(given.env), "auto"
 
 
 def write_csv(lines: list[Noise]) -> None:
