@@ -7,12 +7,14 @@ import pytest
 import torch
 
 pytest.importorskip("ale_py")
+pytest.importorskip("cv2")
 
-from logpi import envs
-from logpi.envs.atari import one
+from logpi import LogpiError, envs
 from logpi.envs.gym import Gymnasium
-from logpi.methods import PPO
+from logpi.methods import GRPO, PPO
+from logpi.run.play import environment
 from logpi.run.setup import Settings, assemble
+from logpi.workers.game import Game
 
 STICKY, PLAIN = "ALE/Breakout-v5", "BreakoutNoFrameskip-v4"
 
@@ -92,12 +94,102 @@ def test_games_are_counted_whole_and_learnt_by_their_signs() -> None:
     parts.collect.envs.close()
 
 
-def test_a_single_game_shows_the_same_space() -> None:
-    pytest.importorskip("cv2")
+NOTHING_RANDOM = {"noop_max": 0, "life_loss_info": False}
+FIRM = {"noop_max": 0, "repeat_action_probability": 0.0}
+AROUND = ["gymnasium.wrappers:RecordEpisodeStatistics"]
+
+
+def single(name: str, wrap: Any = (), backend: Any = "sync", n: int = 1, **options: Any) -> Any:
+    asked = envs.construction(name, [f"{k}={str(v).lower()}" for k, v in options.items()], wrap)
+    return envs.make(asked, n, backend, workers=1)
+
+
+@pytest.mark.parametrize(
+    ("game", "options"),
+    [
+        ("Breakout", {}),
+        ("SpaceInvaders", {"frameskip": 3, "stack_num": 2}),
+        ("MsPacman", {"img_height": 60, "img_width": 42}),
+        ("Pong", {"use_fire_reset": False, "full_action_space": True}),
+        ("Breakout", {"noop_max": 1, "frameskip": 1, "num_threads": 1}),
+        ("Freeway", {"max_num_frames_per_episode": 200}),
+    ],
+)
+def test_a_single_game_is_the_vector_environments_frame_for_frame(game: str, options: dict[str, Any]) -> None:
+    """Across the end of a game, where one is reached."""
+    every = NOTHING_RANDOM | options
+    one, many = single(f"{game}NoFrameskip-v4", **every), made(f"{game}NoFrameskip-v4", 1, **every)
+    assert one.observation_space == many.observation_space and one.action_space == many.action_space
+    assert torch.equal(one.reset([5]), many.reset([5]))
+    draw = np.random.default_rng(0)
+    for _ in range(300):
+        action = draw.integers(many.action_space.n, size=1)
+        ours, theirs = one.step_array(action), many.step_array(action)
+        for name in ("obs", "final", "reward", "terminated", "truncated"):
+            assert np.array_equal(getattr(ours, name), getattr(theirs, name)), name
+
+
+def test_colours_are_the_same_too() -> None:
+    every = NOTHING_RANDOM | {"grayscale": False}
+    one = Game(envs.spec_of(PLAIN))(**every)
+    many = made(PLAIN, 1, **every).env
+    assert one.observation_space == many.single_observation_space
+    assert np.array_equal(one.reset(seed=5)[0], many.reset(seed=5)[0][0])
+    for action in (0, 2, 3, 0, 1):
+        assert np.array_equal(one.step(action)[0], many.step(np.array([action]))[0][0])
+
+
+@pytest.mark.parametrize(
+    ("backend", "wrap"), [("sync", ()), ("async", ()), ("auto", AROUND), ("async", AROUND)], ids=str
+)
+def test_every_backend_and_wrapper_has_the_literatures_pictures(backend: Any, wrap: Any) -> None:
+    env, many = single(STICKY, wrap, backend, **FIRM), made(STICKY, 1, **FIRM)
+    assert env.observation_space == many.observation_space and env.backend != "vector"
+    assert torch.equal(env.reset([5]), many.reset([5]))
+    env.close()
+
+
+def test_groups_begin_in_the_literatures_pictures() -> None:
+    options = ("max_num_frames_per_episode=80",)
+    parts = assemble(GRPO(starts=1, group=2), Settings(env=STICKY, env_options=options, threads=1, fast="off"))
+    obs = parts.collect(parts.policy, None).obs
+    assert obs.shape[:2] == (1, 2) and obs.shape[3:] == (4, 84, 84) and torch.equal(obs[0, 0, 0], obs[0, 1, 0])
+
+
+def test_a_single_game_idles_and_fires_as_the_vector_environment_does() -> None:
+    game = Game(envs.spec_of(STICKY))()
+    frames = {game.reset(seed=seed)[1]["episode_frame_number"] for seed in range(3)}
+    assert frames == {0}, "as told before the start was played"
+    began = {game.unwrapped.ale.getEpisodeFrameNumber() for seed in range(12) if game.reset(seed=seed)}
+    assert min(began) >= 1 and max(began) <= 29 and len(began) > 5
+
+
+def test_ales_own_environment_is_still_there() -> None:
+    for options, shape in (({"obs_type": "ram"}, (128,)), ({"obs_type": "rgb"}, (210, 160, 3))):
+        assert (
+            envs.make(envs.construction(STICKY, [f"{k}={v}" for k, v in options.items()]), 1).reset([1]).shape[1:]
+            == shape
+        )
+
+
+def test_what_a_single_game_cannot_do_is_told() -> None:
+    with pytest.raises(
+        LogpiError, match="Only ALE's vector environment ends an episode of BreakoutNoFrameskip-v4 with"
+    ):
+        single(PLAIN)
+    with pytest.raises(LogpiError, match=r"no option maxpool=False, which --backend vector may have"):
+        single(STICKY, maxpool=False)
+    with pytest.raises(LogpiError, match=r"no option stack_nun=3.*Did you mean stack_num\?"):
+        single(STICKY, stack_nun=3)
+    assert single(STICKY, maxpool=True, reward_clipping=False).n == 1
+
+
+def test_a_game_that_is_watched_is_the_one_that_was_trained_on() -> None:
     for name in (STICKY, PLAIN):
-        spec = envs.construction(name)
-        env = one(envs._spec(spec.base), {}, "rgb_array")
-        obs, _ = env.reset(seed=1)
-        assert env.observation_space.shape == (4, 84, 84) and np.asarray(obs).shape == (4, 84, 84)
+        asked = envs.construction(name, ["noop_max=0", "repeat_action_probability=0.0", "stack_num=3"])
+        env = environment(name, asked, "rgb_array")
+        assert np.array_equal(env.reset(seed=5)[0], made(name, 1, stack_num=3, **FIRM).reset([5])[0].numpy())
         assert env.render().ndim == 3
+        assert next(t for t in range(500) if env.step(t % 2)[2]) > 100
+        assert env.unwrapped.ale.lives() == 0, "a game, not a life"
         env.close()

@@ -17,7 +17,7 @@ from logpi.run.evaluate import environment_of, evaluate
 from logpi.run.paths import wrappers
 from logpi.run.setup import Settings, assemble
 
-QUICK = "--envs 2 --length 8 --steps 16 --hidden 4 --evaluate 0 --quiet --no-plot --out out".split()
+QUICK = "--envs 2 --length 8 --steps 16 --hidden 4 --evaluate 0 --quiet --no-plot --out out"
 Call = Callable[..., tuple[int, str, str]]
 
 
@@ -35,7 +35,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
 
 
 def trained(call: Call, *line: str) -> Path:
-    assert call("train", "ppo", *QUICK, *line)[0] == 0
+    assert call("train", "ppo", *QUICK.split(), *line)[0] == 0
     (run,) = Path("out").glob("*/ppo/*")
     return run
 

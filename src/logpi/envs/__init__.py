@@ -13,7 +13,7 @@ import torch
 from gymnasium.vector import AutoresetMode
 
 from logpi.envs.acrobot import ACROBOT
-from logpi.envs.atari import atari, is_atari
+from logpi.envs.atari import atari
 from logpi.envs.base import Environments, InArrays, SendReceive, Step, StepArrays
 from logpi.envs.cartpole import CARTPOLE, CARTPOLE_WITHOUT_VELOCITIES
 from logpi.envs.gym import Gymnasium
@@ -27,7 +27,8 @@ from logpi.envs.tensors import Tensors
 from logpi.envs.workers import Workers
 from logpi.errors import LogpiError, nearest, short
 from logpi.run.paths import is_path
-from logpi.workers.construct import Built, ByPath, Registered, option
+from logpi.workers.construct import Built, ByPath, Registered, option, registered
+from logpi.workers.game import ATARI, Game
 from logpi.workers.guard import Guard
 
 __all__ = ["NATIVE", "Backend", "Environments", "InArrays", "SendReceive", "Step", "StepArrays", "construction", "make"]
@@ -80,13 +81,15 @@ def make(
         if not isinstance(asked.base, str) or not asked.alone:
             raise LogpiError("--backend envpool makes environments of envpool's own ids, without wrappers.")
         return envpool(asked.base, n, dict(asked.options))
-    construct = replace(asked, base=Registered(_spec(asked.base))) if isinstance(asked.base, str) else asked
+    construct = asked
+    if isinstance(asked.base, str):
+        construct = replace(asked, base=registered(spec_of(asked.base), dict(asked.options)))
     if backend == "vector" or (backend == "auto" and not seeded):
         found = _steps_itself(construct, n)
         if found is not None:
             return found
         if backend == "vector":
-            name = construct.base.spec.id if isinstance(construct.base, Registered) else "A constructor"
+            name = construct.base.spec.id if isinstance(construct.base, Registered | Game) else "A constructor"
             raise LogpiError(f"{name} has no vector entry point of its own: use --backend auto.")
     if backend == "async":
         return Workers(construct, _constructed(lambda: Guard(construct, 0)), n, workers, step_timeout, on_failure)
@@ -107,12 +110,12 @@ def construction(
 
 def _steps_itself(construct: Built, n: int) -> Gymnasium | None:
     """By the vector environment that its id has; None: it has none, or there is something around it."""
-    if not isinstance(construct.base, Registered) or not construct.alone:
+    if not isinstance(construct.base, Registered | Game) or not construct.alone:
         return None
     spec, options = construct.base.spec, dict(construct.options)
-    if is_atari(spec):
+    if isinstance(construct.base, Game):
         return _constructed(lambda: atari(spec, n, options))
-    if spec.vector_entry_point is None:
+    if spec.vector_entry_point is None or spec.entry_point == ATARI:  # whose vector environment shows pictures alone
         return None
     entry = "vector_entry_point"
     return _constructed(lambda: Gymnasium(gymnasium.make_vec(spec, n, vectorization_mode=entry, **options)))
@@ -132,7 +135,7 @@ def _constructed(construct: Callable[[], Any]) -> Any:
         raise LogpiError(f"The environment could not be made: {_line(wrong)}.") from wrong
 
 
-def _spec(env: str) -> Any:
+def spec_of(env: str) -> Any:
     """The entry of an id; the module that an id may name is never imported here."""
     module, _, name = env.rpartition(":")
     if module and module not in sys.modules:
@@ -146,6 +149,9 @@ def _spec(env: str) -> Any:
         cure = 'pip install "logpi[atari]"' if name.startswith("ALE/") else "import the package that registers it"
         raise LogpiError(f"There is no environment {short(repr(env))}, and none of its namespace: {cure}.") from unknown
     except gymnasium.error.Error as unknown:
+        if env in NATIVE:
+            around = "--wrap, --env-options, --masks info and other backends"
+            raise LogpiError(f"{env} is there in tensors alone, --backend native: leave away {around}.") from unknown
         known = [*gymnasium.registry, *NATIVE]
         raise LogpiError(f"There is no environment {short(repr(env))}.{nearest(short(name), known)}") from unknown
 

@@ -13,12 +13,12 @@ import gymnasium
 import numpy as np
 import torch
 
-from logpi.envs import EXTRAS, NATIVE
-from logpi.envs.atari import is_atari, one
-from logpi.errors import LogpiError, nearest
+from logpi.envs import EXTRAS, NATIVE, spec_of
+from logpi.errors import LogpiError
 from logpi.policy import Policy
 from logpi.rollout.control import LONGEST, never_ends
-from logpi.workers.construct import Built, Registered, takes
+from logpi.workers.construct import Built, registered, takes
+from logpi.workers.game import Game
 
 Show = Callable[[np.ndarray], None]
 Mode = Literal["human", "rgb_array"]
@@ -41,13 +41,12 @@ def environment(name: str, construct: Any, mode: Mode, fps: float | None = None)
     """One environment that draws itself: Gymnasium's of that id, or what the user's constructor makes."""
     asked = construct if isinstance(construct, Built) else Built(construct)
     if isinstance(asked.base, str):
-        _must_draw(asked.base)
-        asked = replace(asked, base=Registered(gymnasium.spec(asked.base)))
+        if asked.base in NATIVE and asked.base not in gymnasium.registry:
+            raise LogpiError(f"{asked.base} draws no pictures: logpi eval tells what a policy reaches in it.")
+        asked = replace(asked, base=registered(spec_of(asked.base), dict(asked.options)))
     with _explained(name, mode):
-        if isinstance(asked.base, Registered) and is_atari(asked.base.spec) and asked.alone:
-            env = one(asked.base.spec, dict(asked.options), mode)
-        else:
-            env = asked(render_mode=mode) if takes(asked, "render_mode") else asked()
+        whole = {"life_loss_info": False} if isinstance(asked.base, Game) else {}  # an episode is what is counted
+        env = asked(render_mode=mode, **whole) if takes(asked, "render_mode") else asked()
     if getattr(env, "render_mode", None) != mode:
         env.close()
         raise LogpiError(
@@ -114,16 +113,6 @@ def film(out: Path, fps: float) -> Iterator[Show]:
         temporary.replace(out)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _must_draw(name: str) -> None:
-    try:
-        gymnasium.spec(name)
-    except gymnasium.error.Error as unknown:
-        if name in NATIVE:
-            raise LogpiError(f"{name} draws no pictures: logpi eval tells what a policy reaches in it.") from unknown
-        known = [*gymnasium.registry, *NATIVE]
-        raise LogpiError(f"There is no environment {name!r}.{nearest(name, known)}") from unknown
 
 
 def _even(frame: np.ndarray) -> np.ndarray:

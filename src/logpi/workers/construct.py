@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from logpi.errors import LogpiError
 from logpi.run.paths import load_object
+from logpi.workers.game import Game, is_atari
 from logpi.workers.shown import MaskShown
 
 LOADED: dict[str, Any] = {}  # by path, in this process
@@ -24,6 +26,11 @@ class Registered:
 
     def __call__(self, **options: Any) -> gymnasium.Env:
         return gymnasium.make(self.spec, disable_env_checker=True, **options)
+
+
+def registered(spec: EnvSpec, options: Mapping[str, Any]) -> Registered | Game:
+    """What makes an environment of this entry: of the literature's pictures where it is an Atari game."""
+    return Game(spec) if is_atari(spec, options) else Registered(spec)
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ class ByPath:
 class Built:
     """An environment with options of its constructor, in wrappers, the first innermost; `masks`: see `MaskShown`."""
 
-    base: Any  # an id, Registered, ByPath, or a constructor
+    base: Any  # an id, Registered, Game, ByPath, or a constructor
     options: tuple[tuple[str, Any], ...] = ()
     wrappers: tuple[ByPath, ...] = ()
     masks: bool = False
@@ -65,7 +72,7 @@ class Built:
         return not self.wrappers and not self.masks
 
     def __call__(self, **more: Any) -> gymnasium.Env:
-        env = self.base(**dict(self.options), **more)
+        env = self.base(**dict(self.options) | more)
         for wrapper in self.wrappers:
             env = wrapper.load()(env)
         return MaskShown(env) if self.masks else env
@@ -73,7 +80,7 @@ class Built:
 
 def takes(construct: Any, name: str) -> bool:
     """Whether an environment's constructor has this keyword."""
-    if isinstance(construct, Registered):
+    if isinstance(construct, Registered | Game):
         return True
     inner = (
         construct.base
