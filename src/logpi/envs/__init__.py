@@ -27,7 +27,7 @@ from logpi.envs.tensors import Tensors
 from logpi.envs.workers import Workers
 from logpi.errors import LogpiError, nearest, short
 from logpi.run.paths import is_path
-from logpi.workers.construct import Built, ByPath, Registered, option, registered
+from logpi.workers.construct import Around, Built, ByPath, Registered, option, registered
 from logpi.workers.game import ATARI, Game
 from logpi.workers.guard import Guard
 
@@ -74,13 +74,19 @@ def make(
     if asked.base in NATIVE and asked.alone and not asked.options and backend in ("auto", "native"):
         return NATIVE[asked.base](n=n, device=device, dtype=dtype)
     if getattr(made := asked.base.load() if isinstance(asked.base, ByPath) else asked.base, "tensors", False) is True:
-        return Tensors(partial(made, **dict(asked.options)), n, device, dtype)
+        if not asked.alone or backend != "auto":
+            raise LogpiError(f"{asked} steps in tensors by itself: leave away --wrap, --masks info and --backend.")
+        return _constructed(lambda: Tensors(partial(made, **dict(asked.options)), n, device, dtype))
     if backend == "native":
-        raise LogpiError(f"There is no native {env}: use --backend auto. Native are {', '.join(NATIVE)}.")
+        if asked.base in NATIVE:
+            raise LogpiError(f"A native {asked} has no --wrap, --env-options or --masks info: use --backend auto.")
+        raise LogpiError(f"There is no native {asked}: use --backend auto. Native are {', '.join(NATIVE)}.")
     if backend == "envpool":
         if not isinstance(asked.base, str) or not asked.alone:
             raise LogpiError("--backend envpool makes environments of envpool's own ids, without wrappers.")
-        return envpool(asked.base, n, dict(asked.options))
+        if seeded:
+            raise LogpiError("envpool cannot start two environments from one seed: use a method without groups.")
+        return _constructed(lambda: envpool(str(asked.base), n, dict(asked.options)))
     construct = asked
     if isinstance(asked.base, str):
         construct = replace(asked, base=registered(spec_of(asked.base), dict(asked.options)))
@@ -101,11 +107,11 @@ def construction(
 ) -> Built:
     """What `make` takes for an environment as the settings describe it.
 
-    options: 'key=value' of its constructor; wrap: import paths of gymnasium wrappers, the first innermost; masks: 'info'
+    options: 'key=value' of its constructor; wrap: gymnasium wrappers, see `Around`, the first innermost; masks: 'info'
     shows info["action_mask"] beside the observation.
     """
     base = ByPath.of(env) if isinstance(env, str) and is_path(env) else env
-    return Built(base, tuple(map(option, options)), tuple(map(ByPath.of, wrap)), masks == "info")
+    return Built(base, tuple(map(option, options)), tuple(map(Around.of, wrap)), masks == "info")
 
 
 def _steps_itself(construct: Built, n: int) -> Gymnasium | None:
@@ -125,14 +131,16 @@ def _constructed(construct: Callable[[], Any]) -> Any:
     """What it makes; a package that is not there, or a wrong argument, in one sentence."""
     try:
         return construct()
+    except LogpiError:
+        raise
     except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as missing:
         extra = next((EXTRAS[word] for word in EXTRAS if word in str(missing)), None)
         cure = f'pip install "logpi[{extra}]"' if extra else "install what it names"
         raise LogpiError(
             f"The environment needs a package that is not installed ({_line(missing)}): {cure}."
         ) from missing
-    except (gymnasium.error.Error, TypeError, AttributeError) as wrong:
-        raise LogpiError(f"The environment could not be made: {_line(wrong)}.") from wrong
+    except Exception as wrong:
+        raise LogpiError(f"The environment could not be made: {type(wrong).__name__}: {_line(wrong)}.") from wrong
 
 
 def spec_of(env: str) -> Any:

@@ -22,10 +22,9 @@ class Gymnasium:
     dummy, masked. disabled: we reset what ended.
     """
 
-    backend = "vector"
-
-    def __init__(self, env: gym.vector.VectorEnv, lives: bool = False) -> None:
+    def __init__(self, env: gym.vector.VectorEnv, lives: bool = False, backend: str = "vector") -> None:
         """lives: an end is that of a life as long as the info's `lives` have become fewer; games are counted whole."""
+        self.backend = backend
         self.env, self.n, self.left = env, env.num_envs, np.zeros(env.num_envs, int) if lives else None
         self.observation_space, self.action_space = env.single_observation_space, env.single_action_space
         self.seen, self.taken = Seen(self.observation_space), Taken(self.action_space)

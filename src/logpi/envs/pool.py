@@ -60,4 +60,4 @@ def envpool(name: str, n: int, options: dict[str, Any]) -> Gymnasium:
     known = package.list_all_envs()
     if name not in known:
         raise LogpiError(f"envpool has no environment {name!r}.{nearest(name, known)}")
-    return Gymnasium(Pool(name, n, options))
+    return Gymnasium(Pool(name, n, options), backend="envpool")

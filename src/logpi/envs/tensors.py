@@ -8,8 +8,9 @@ A constructor says that it makes such ones, `tensors = True`; it is called with 
         def reset(self, seeds=None): ...                # -> obs [n, *obs]
         def step(self, action): ...                     # [n, *action] -> obs, final, reward, terminated, truncated
 
-An environment that ended has begun again in `obs`; `final` is what it showed before that, for the value of a state that was only
-cut off. `state()` and `load_state(state)` are what a resumed run goes on from, where there are any.
+Observations are vectors or pictures. An action has the form of its space, that of a Dict or Tuple is one vector [n, numbers], part
+after part. An environment that ended has begun again in `obs`; `final` is what it showed before that, for the value of a state that
+was only cut off. `state()` and `load_state(state)` are what a resumed run goes on from, where there are any.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from logpi.envs.base import Step
 from logpi.errors import EnvironmentFailed, LogpiError
+from logpi.layout import Seen
 
 NEEDED = ("observation_space", "action_space", "reset", "step")
 
@@ -35,6 +37,10 @@ class Tensors:
         if missing := [name for name in NEEDED if not hasattr(self.made, name)]:
             raise LogpiError(f"{self.name} has no {missing[0]}: environments in tensors need {', '.join(NEEDED)}.")
         self.observation_space, self.action_space = self.made.observation_space, self.made.action_space
+        if not Seen(self.observation_space).plain:
+            raise LogpiError(
+                f"{self.name} shows {self.observation_space}: environments in tensors show a Box of one axis, or a picture."
+            )
         self.failures: list[EnvironmentFailed] = []
 
     def reset(self, seeds: Sequence[int] | None = None) -> Tensor:

@@ -10,6 +10,8 @@ from typing import Any
 
 from logpi.errors import LogpiError, nearest
 
+HARMLESS = re.compile(r"gymnasium\.wrappers:(?!RecordVideo)")  # wrappers that write no file
+
 
 def is_path(text: str) -> bool:
     """Whether text is an import path; Gymnasium's own 'module:Name-v0' is an environment's id."""
@@ -47,7 +49,7 @@ def load_object(text: str) -> Any:
 
 def wrappers(saved: Sequence[str], given: Sequence[str], where: str) -> Sequence[str]:
     """Wrappers as given, else as a file names them; but no file makes code run: what is not Gymnasium's is given again."""
-    own = [path for path in saved if not path.startswith("gymnasium.wrappers:")]
+    own = [path for path in saved if not HARMLESS.match(path)]
     if own and not given:
         raise LogpiError(f"{where} names a wrapper of yours ({own[0]}): pass it again, --wrap {' '.join(saved)}.")
     if given and [*map(_named, given)] != [*map(_named, saved)]:
@@ -58,4 +60,4 @@ def wrappers(saved: Sequence[str], given: Sequence[str], where: str) -> Sequence
 
 def _named(path: str) -> str:
     """The name in an import path, whose file may lie elsewhere by now."""
-    return path.partition(":")[2] if not path.startswith("gymnasium.wrappers:") else path
+    return path if HARMLESS.match(path) else path.partition(":")[2]
