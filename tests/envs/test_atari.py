@@ -113,6 +113,7 @@ def single(name: str, wrap: Any = (), backend: Any = "sync", n: int = 1, **optio
         ("Pong", {"use_fire_reset": False, "full_action_space": True}),
         ("Breakout", {"noop_max": 1, "frameskip": 1, "num_threads": 1}),
         ("Freeway", {"max_num_frames_per_episode": 200}),
+        ("Breakout", {"max_num_frames_per_episode": 201}),
     ],
 )
 def test_a_single_game_is_the_vector_environments_frame_for_frame(game: str, options: dict[str, Any]) -> None:

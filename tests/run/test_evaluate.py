@@ -86,6 +86,7 @@ def test_another_wrapper_than_the_runs_is_told(call: Call) -> None:
     assert call("eval", str(run), "--episodes", "1", "--wrap", "./moved/wrap.py:A")[0] == 0
     again = ("--episodes", "64", "--wrap", "./moved/wrap.py:A", "--psi", "to_go")
     assert call("variance", str(run), *again)[0] == 0, "which has the flag that its sentence names"
+    assert "--wrap belongs to a run" in call("variance", "--env", "CartPole-v1", "--wrap", "wrap.py:A")[2]
     assert wrappers(["a.py:A"], ["b.py:A"], "x") == ["b.py:A"]
     with pytest.raises(LogpiError, match=r"x has other wrappers \(none\) than a.py:A: leave --wrap away"):
         wrappers([], ["a.py:A"], "x")

@@ -278,7 +278,6 @@ REFUSED = {
     "--env CartPole-v1 --psi gae td --baseline time": "name some, --psi total to_go q",
     "--env CartPole-v1 --json --csv": "give one of them",
     "--env CartPole-v1 --network ./a.py:build": "--network belongs to a run",
-    "--env CartPole-v1 --wrap ./a.py:Wrapper": "--wrap belongs to a run",
 }
 
 

@@ -11,10 +11,15 @@ from logpi.errors import LogpiError, nearest
 
 ATARI = "ale_py.env:AtariEnv"
 OF_THE_GAME = (
-    *("repeat_action_probability", "full_action_space", "continuous", "continuous_action_threshold"),
-    *("max_num_frames_per_episode", "mode", "difficulty"),
+    "repeat_action_probability",
+    "full_action_space",
+    "continuous",
+    "continuous_action_threshold",
+    "mode",
+    "difficulty",
 )
-OF_THE_PICTURES = {
+AROUND_IT = {
+    "max_num_frames_per_episode": 108_000,
     "img_height": 84,
     "img_width": 84,
     "grayscale": True,
@@ -24,11 +29,7 @@ OF_THE_PICTURES = {
     "use_fire_reset": True,
 }
 OF_THE_VECTOR = ("num_threads", "thread_affinity_offset")  # how many are stepped, which changes no number
-NEVER = {
-    "maxpool": True,
-    "episodic_life": False,
-    "reward_clipping": False,
-}  # what the vector environment may do otherwise
+ALWAYS = {"maxpool": True, "episodic_life": False, "reward_clipping": False}  # the vector environment may do otherwise
 
 
 def is_atari(spec: EnvSpec, options: Mapping[str, Any]) -> bool:
@@ -57,10 +58,11 @@ class Game:
             )
         must_be_of_one(self.spec.id, options)
         own = {name: value for name, value in options.items() if name in OF_THE_GAME}
-        seen = OF_THE_PICTURES | options
-        env = gymnasium.make(self.spec, disable_env_checker=True, render_mode=render_mode, frameskip=1, **own)
+        seen = AROUND_IT | options
+        alone = {"frameskip": 1, "max_num_frames_per_episode": 0}  # both are counted around it
+        env = gymnasium.make(self.spec, disable_env_checker=True, render_mode=render_mode, **alone, **own)
         pictures = AtariPreprocessing(
-            Start(env, seen["noop_max"], seen["use_fire_reset"]),
+            Start(env, seen["noop_max"], seen["use_fire_reset"], seen["max_num_frames_per_episode"]),
             noop_max=0,
             frame_skip=seen["frameskip"],
             screen_size=(seen["img_width"], seen["img_height"]),
@@ -70,10 +72,11 @@ class Game:
 
 
 class Start(gymnasium.Wrapper):
-    """A reset presses FIRE where the game has it, then idles: fewer than `idle` frames in all."""
+    """A reset presses FIRE where the game has it, then idles: fewer than `idle` frames in all. `limit` frames follow."""
 
-    def __init__(self, env: gymnasium.Env, idle: int, fire: bool) -> None:
+    def __init__(self, env: gymnasium.Env, idle: int, fire: bool, limit: int) -> None:
         super().__init__(env)
+        self.limit, self.frames = limit, 0
         self.idle, self.fire = max(1, idle), fire and "FIRE" in env.unwrapped.get_action_meanings()  # type: ignore[attr-defined]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -87,14 +90,20 @@ class Start(gymnasium.Wrapper):
             ale.act(Action.NOOP)
             if ale.game_over():
                 ale.reset_game()
+        self.frames = 0
         return obs, info
+
+    def step(self, action: Any) -> Any:
+        obs, reward, terminated, _, info = self.env.step(action)
+        self.frames += 1
+        return obs, reward, terminated, not terminated and self.frames >= self.limit, info
 
 
 def must_be_of_one(name: str, options: dict[str, Any]) -> None:
     """Refuse options that a single game does not have."""
-    known = {*OF_THE_GAME, *OF_THE_PICTURES, *OF_THE_VECTOR}
+    known = {*OF_THE_GAME, *AROUND_IT, *OF_THE_VECTOR}
     for option, value in options.items():
-        if option not in known and NEVER.get(option, ...) != value:
+        if option not in known and ALWAYS.get(option, ...) != value:
             raise LogpiError(
                 f"A single game of {name} has no option {option}={value}, which --backend vector may have.{nearest(option, known)}"
             )
