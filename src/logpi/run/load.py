@@ -52,11 +52,11 @@ def described(file: Path) -> tuple[dict[str, Any], dict[str, Any], str | None, t
     return spec, space, own, dtype
 
 
-def claimed_by(hidden: list[int], observations: spaces.Space, actions: spaces.Space) -> set[int]:
+def claimed_by(spec: dict[str, Any], observations: spaces.Space, actions: spaces.Space) -> set[int]:
     """Widths that some tensor of such a policy has."""
-    shown, chosen = Seen(observations), head_for(actions)
+    shown, chosen = Seen(observations), head_for(actions, spec["head"], spec["log_std"], spec["log_std_init"])
     alone = shown.plain and shown.of("picture")  # a picture alone has no hidden layers
-    return (set() if alone else {*hidden}) | {chosen.choices} - {0}
+    return (set() if alone else {*spec["hidden"]}) | {chosen.outputs}
 
 
 def load(run: str | Path, network: Any = None, device: str = "cpu", allow_nonfinite: bool = False) -> Policy:
@@ -77,7 +77,7 @@ def load(run: str | Path, network: Any = None, device: str = "cpu", allow_nonfin
     network = None if own is None else network
     file = folder / "policy.safetensors"
     tensors = read_tensors(file)
-    claimed = claimed_by(spec["hidden"], **space)
+    claimed = claimed_by(spec, **space)
     strange = claimed - {n for x in tensors.values() for n in x.shape}
     if network is None and strange:  # before a network of such a size takes the memory
         raise LogpiError(f"{folder / 'policy.json'} claims a layer of {max(strange):,}: {file.name} holds none such.")
