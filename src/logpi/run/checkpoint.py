@@ -192,6 +192,16 @@ def choose(run: Path, fits: Callable[[dict[str, Any]], str | None] = lambda _: N
     raise LogpiError(f"{run} has no checkpoint: it must be a run folder, or one of its checkpoints/step-*.")
 
 
+def run_of(folder: Path) -> Path:
+    """The run folder, or that of `record.save`, of one of its checkpoints; any other folder is one."""
+    above = folder.resolve().parent
+    return folder if not is_checkpoint(folder) else above.parent if above.name == "checkpoints" else above
+
+
+def is_checkpoint(folder: Path) -> bool:
+    return folder.resolve().name.startswith("step-") and (folder / "manifest.json").is_file()
+
+
 def standing(checkpoints: Path) -> list[tuple[Path, dict[str, Any]]]:
     """(folder, manifest) of every checkpoint whose manifest is whole, oldest first."""
     found = []

@@ -1,6 +1,7 @@
-"""A saved policy as one file that needs no logpi: from raw observations to the actions of `policy.act(obs)`."""
+"""A saved policy as one file that needs no logpi: from observations as the policy lays them out to the actions of `act`."""
 
 import contextlib
+import json
 import logging
 import tempfile
 import warnings
@@ -13,7 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from logpi.errors import LogpiError
+from logpi.layout import choices
 from logpi.policy import Policy
+from logpi.run.checkpoint import is_checkpoint
+from logpi.run.spaces import space_to_json
 
 TRIED = 1000  # observations on which the file has to say what the policy says
 APART = 1e-5  # how far numbers of an action may be, over the largest of them: another library rounds otherwise
@@ -37,17 +41,20 @@ class Actor(nn.Module):
 def export(policy: Policy, out: Path) -> float:
     """Write .onnx or .pt2 (torch.export); how far the file's actions are from the policy's on TRIED observations.
 
-    The file is there whole or not at all, and not if it says something else than the policy.
+    The file is there whole or not at all, and not if it says something else than the policy. It says what lies where: ONNX
+    as metadata `layout`, .pt2 as its extra file layout.json.
     """
     kinds = {".onnx": (to_onnx, by_onnx), ".pt2": (to_pt2, by_pt2)}
     if out.suffix not in kinds:
         raise LogpiError(f"{out} must end in .onnx or .pt2.")
+    if inside := next(filter(is_checkpoint, out.absolute().parents), None):
+        raise LogpiError(f"{inside} is a checkpoint, which holds its own files alone: name a file elsewhere, --out.")
     write, read = kinds[out.suffix]
     actor, obs = Actor(policy).eval(), observations(policy)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as folder, torch.no_grad():
         file = Path(folder) / out.name
-        write(actor, obs, file)
+        write(actor, obs, layout(policy), file)
         ours, theirs = actor(obs).numpy(), read(file, obs)
         gap = float(np.abs(ours - theirs).max() / max(1.0, np.abs(ours).max()))
         if ours.dtype != theirs.dtype or gap > APART:
@@ -65,13 +72,46 @@ def observations(policy: Policy) -> Tensor:
         brightness = torch.rand(TRIED, *[1] * len(seen.shape), generator=draw)
         return (torch.randint(256, shape, generator=draw) * brightness).to(torch.uint8)
     rows = torch.randn(shape, generator=draw, dtype=next(policy.parameters()).dtype)
-    for piece in (*seen.of("mask"), *seen.of("choice")):
-        rows[:, piece.begin : piece.end] = (rows[:, piece.begin : piece.end] > 0).to(rows)
-        rows[:, piece.begin] = 1.0
+    for begin, end in one_at_least(policy):
+        rows[:, begin:end] = (rows[:, begin:end] > 0).to(rows)
+        rows[:, begin] = 1.0
     return rows if policy.normaliser is None else policy.normaliser.inverse(rows)
 
 
-def to_onnx(actor: Actor, obs: Tensor, file: Path) -> None:
+def one_at_least(policy: Policy) -> Iterator[tuple[int, int]]:
+    """Where in an observation numbers are 0 or 1, and not all 0."""
+    seen, taken = policy.seen, policy.taken
+    assert seen is not None and taken is not None
+    yield from ((piece.begin, piece.end) for piece in seen.of("choice"))
+    at = 0 if policy.mask is None else policy.mask.start
+    for size, _ in choices(taken.space) if policy.mask is not None else ():
+        yield at, at + size
+        at += size
+
+
+def layout(policy: Policy) -> str:
+    """JSON: of obs and of action the parts, in their order: where each comes from in the space, what it is, and where it lies."""
+    seen, taken = policy.seen, policy.taken
+    assert seen is not None and taken is not None
+    shown = [
+        {
+            "path": piece.path,
+            "kind": piece.kind,
+            "space": space_to_json(piece.space),
+            "begin": piece.begin,
+            "end": piece.end,
+        }
+        for piece in seen.pieces
+    ]
+    ends = np.cumsum([size for *_, size in taken.parts]).tolist()
+    done = [
+        {"path": path, "space": space_to_json(leaf), "begin": end - size, "end": end}
+        for (path, leaf, size), end in zip(taken.parts, ends, strict=True)
+    ]
+    return json.dumps({"obs": shown, "action": done})
+
+
+def to_onnx(actor: Actor, obs: Tensor, said: str, file: Path) -> None:
     try:
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as missing:
@@ -80,9 +120,10 @@ def to_onnx(actor: Actor, obs: Tensor, file: Path) -> None:
     with warnings.catch_warnings(), silent():
         warnings.simplefilter("ignore")  # torch's own, about itself
         shapes = {"obs": {0: torch.export.Dim("n")}}
-        torch.onnx.export(
-            actor, (obs[:2],), file, dynamo=True, external_data=False, dynamic_shapes=shapes, verbose=False, **names
-        )
+        made = torch.onnx.export(actor, (obs[:2],), dynamo=True, dynamic_shapes=shapes, verbose=False, **names)
+        assert made is not None
+        made.model.metadata_props["layout"] = said
+        made.save(file, external_data=False)
 
 
 @contextlib.contextmanager
@@ -103,10 +144,9 @@ def by_onnx(file: Path, obs: Tensor) -> np.ndarray:
     return session.run(["action"], {"obs": obs.numpy()})[0]
 
 
-def to_pt2(actor: Actor, obs: Tensor, file: Path) -> None:
-    torch.export.save(
-        torch.export.export(actor, (obs[:2],), dynamic_shapes={"obs": {0: torch.export.Dim("n")}}), str(file)
-    )
+def to_pt2(actor: Actor, obs: Tensor, said: str, file: Path) -> None:
+    made = torch.export.export(actor, (obs[:2],), dynamic_shapes={"obs": {0: torch.export.Dim("n")}})
+    torch.export.save(made, str(file), extra_files={"layout.json": said})
 
 
 def by_pt2(file: Path, obs: Tensor) -> np.ndarray:

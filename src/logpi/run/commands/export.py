@@ -6,7 +6,7 @@ from pathlib import Path
 import tyro
 
 from logpi.errors import LogpiError
-from logpi.run.checkpoint import best_of
+from logpi.run.checkpoint import best_of, run_of
 from logpi.run.export import TRIED, export
 from logpi.run.flags import parse
 from logpi.run.load import load
@@ -14,8 +14,8 @@ from logpi.run.load import load
 
 @dataclass
 class Export:
-    """A saved policy as one file that needs no logpi, normaliser included: raw observations in, the most likely actions out. It
-    is checked on a thousand observations before it is there."""
+    """A saved policy as one file that needs no logpi, normaliser included: observations in, the most likely actions out. It
+    is checked on a thousand observations before it is there, and says what lies where in them."""
 
     run: tyro.conf.Positional[Path]  # a run folder, or checkpoints/step-* of one
     onnx: bool = False  # policy.onnx in the run folder, which is what is written if nothing is said
@@ -30,8 +30,9 @@ def main(args: list[str]) -> None:
     if given.out is not None and (given.onnx or given.torch):
         raise LogpiError("--out says by its name what is written: leave --onnx and --torch away, or --out.")
     policy = load(best_of(given.run) if given.best else given.run, given.network)
-    inside = [given.run / name for name, asked in (("policy.onnx", given.onnx), ("policy.pt2", given.torch)) if asked]
-    for out in [given.out] if given.out is not None else inside or [given.run / "policy.onnx"]:
+    folder = run_of(given.run)
+    inside = [folder / name for name, asked in (("policy.onnx", given.onnx), ("policy.pt2", given.torch)) if asked]
+    for out in [given.out] if given.out is not None else inside or [folder / "policy.onnx"]:
         gap = export(policy, out)
         shape = ", ".join(map(str, policy.seen.shape))  # type: ignore[union-attr]
         print(f"{out}: obs [n, {shape}] -> action; on {TRIED} observations within {gap:.1g} of policy.act(obs)")
