@@ -177,7 +177,7 @@ def check_first_ratio(error: float, batch: Batch, bf16: bool = False) -> None:
     In bfloat16 that rounding depends on how many rows go through a network at once: far from 1 it is a warning.
     """
     if bf16:
-        if error > COARSE:
+        if not error <= COARSE:
             warnings.warn(
                 f"The first ratio pi / pi_old is off 1 by {error:.2f}, in bfloat16: use --no-bf16.", stacklevel=2
             )

@@ -43,7 +43,8 @@ class Rollout:
         self.mask = np.ones((steps, n), bool)
         self.drawn = np.zeros(0, np.float32) if noise is None else noise.numpy()
         self.normal = normal_of(policy)
-        self.box = (head.low.numpy(), head.high.numpy(), head.box_shape) if type(head) is Gaussian else None
+        clips = type(head) is Gaussian and not head.whole
+        self.box = (head.low.numpy(), head.high.numpy(), head.box_shape) if clips else None
 
     def act(self, t: Any, rows: Any) -> np.ndarray:
         """The actions of some environments in their step t, as these take them. rows: a slice, or numbers with a t each."""

@@ -1,17 +1,20 @@
 """The policy: a network, a head, and what stands before and after them."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
 from logpi.batch import Batch
 from logpi.device import widest
-from logpi.errors import LogpiError
-from logpi.layout import MASK, Piece, Seen, Taken, leaves
+from logpi.errors import LogpiError, short
+from logpi.layout import MASK, Piece, Seen, Taken, arrays, choices
 from logpi.policy.encoder import network_for, trunk_for
+from logpi.policy.gaussian import rounded
 from logpi.policy.heads import Head, head_for
 from logpi.policy.memory import Recurrent
 from logpi.policy.networks import Build, Normaliser, orthogonal
@@ -42,7 +45,8 @@ class Policy(nn.Module):
         self.trunk, self.network, self.head, self.memory = trunk, network, head, memory
         self.shared = not isinstance(trunk, nn.Identity)  # does a critic read the trunk's features too?
         self.seen, self.taken = seen, taken  # how observations and actions lie in arrays; None: as they are
-        self.mask = next(iter(seen.of("mask")), None) if seen else None  # where an observation says what is allowed
+        masks = seen.of("mask") if seen else []
+        self.mask = slice(masks[0].begin, masks[-1].end) if masks else None  # where an observation says what is allowed
         self.normaliser: Normaliser | None = None  # of observations
         self.return_normaliser: Normaliser | None = None  # of rewards, by the discounted return; training only
         self.spec: dict[str, Any] = {}  # what `build_policy` needs to make it again
@@ -51,6 +55,9 @@ class Policy(nn.Module):
 
     def place(self, device: str, dtype: torch.dtype) -> "Policy":
         """Move everything to a device, the networks to a float type; statistics stay float64 where there is float64."""
+        for head in self.head.modules():
+            if hasattr(head, "low"):
+                head.low, head.high = (rounded(head.low, dtype, math.inf), rounded(head.high, dtype, -math.inf))
         for part in filter(None, (self.trunk, self.memory, self.network, self.head)):
             part.to(device, dtype)
         for statistics in (self.normaliser, self.return_normaliser):
@@ -59,15 +66,19 @@ class Policy(nn.Module):
         return self
 
     def must_fit(self, observations: spaces.Space, actions: spaces.Space) -> None:
-        """Refuse an environment whose spaces are not those the policy was made for."""
+        """Refuse an environment whose spaces are not those the policy was made for; bounds count for actions alone."""
         for name, space in (("observations", observations), ("actions", actions)):
             own = self.spec.get(name, space)
-            if form(own) != form(space):
+            if form(own) != form(space) or (name == "actions" and bounds(own) != bounds(space)):
                 raise LogpiError(f"The environment's {name} are {space}, the policy was made for {own}.")
 
     def forward(self, seen: Tensor | Batch) -> Tensor:
         """Normalised observations [..., *obs], or rows of a batch, [N] actions of ours -> the distribution's parameters [..., P]."""
         if isinstance(seen, Tensor):
+            if self.memory is not None:
+                raise LogpiError(
+                    "This policy has a memory, and an observation does not tell what came before it: use step, sequence or act."
+                )
             return self.params(self.trunk(seen), seen)
         return self.params(self.features(seen), seen.ours(seen.obs))
 
@@ -78,7 +89,8 @@ class Policy(nn.Module):
     def sequence(self, b: Batch) -> tuple[Tensor, Tensor]:
         """With a memory: (features [B, T, F], what is kept after it [B, T, size]); see `Memory.sequence`."""
         obs = torch.where(b.mask.reshape(b.mask.shape + (1,) * (b.obs.dim() - 2)), b.obs, 0)
-        over = torch.nn.functional.pad((b.ended | ~b.mask)[:, :-1], (1, 0))  # the step before ended an episode
+        later = b.mask.flip(-1).cumsum(-1).flip(-1) > 0  # behind the last action of ours nothing needs to begin anew
+        over = torch.nn.functional.pad((b.ended | ~b.mask & later)[:, :-1], (1, 0))  # the step before ended an episode
         return self.memory.sequence(self.trunk(obs), b.memory, over)
 
     def step(self, obs: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -93,7 +105,7 @@ class Policy(nn.Module):
         params = self.head(self.network(features))
         if self.mask is None:
             return params
-        return self.head.masked(params, obs[..., self.mask.begin : self.mask.end] > 0.5)
+        return self.head.masked(params, obs[..., self.mask] > 0.5)
 
     def normalise(self, obs: Tensor) -> Tensor:
         return obs if self.normaliser is None else self.normaliser(obs)
@@ -118,9 +130,10 @@ class Policy(nn.Module):
         an episode. Tensors are laid out as `seen` and `taken` say.
         """
         like = next(self.parameters())
-        own = isinstance(obs, Tensor) or self.seen is None or self.seen.plain
-        x = torch.as_tensor(obs if own else self.seen.array(obs), device=like.device)  # type: ignore[union-attr]
-        x = self.normalise(x if x.dtype == torch.uint8 else x.to(like.dtype))
+        own = isinstance(obs, Tensor) or self.seen is None
+        x = torch.as_tensor(obs if own else self._laid_out(obs), device=like.device)
+        bytes_ = x.dtype == torch.uint8 and (self.seen is None or self.seen.dtype == np.uint8)
+        x = self.normalise(x if bytes_ else x.to(like.dtype))
         params = self(x) if self.memory is None else self._recalled(x)
         raw = self.head.mode(params) if deterministic else self.head.sample(params, generator)
         action = self.head.to_env(raw)
@@ -128,9 +141,29 @@ class Policy(nn.Module):
             return action
         return action.cpu().numpy() if self.taken is None else self.taken.unpack(action.cpu().numpy())
 
+    def _laid_out(self, obs: Any) -> np.ndarray:
+        """A raw observation or a stack of them, if it is of the space and its mask allows something."""
+        seen, taken = self.seen, self.taken
+        assert seen is not None
+        try:
+            x = seen.array(obs)
+        except (ValueError, TypeError, KeyError, IndexError) as wrong:
+            found, why = short(repr(obs), 60), short(str(wrong), 80)
+            raise LogpiError(f"The observation {found} ({why}) is not of {short(str(seen.space), 200)}.") from wrong
+        at = 0 if self.mask is None else self.mask.start
+        for size, must in choices(taken.space) if taken is not None and self.mask is not None else ():
+            if must and not x[..., at : at + size].any(-1).all():
+                raise LogpiError(f"The {MASK} allows none of the {size} choices of a part: it must allow one at least.")
+            at += size
+        return x
+
     def _recalled(self, x: Tensor) -> Tensor:
         """Parameters of one environment or of n, and what is remembered moves on."""
         rows = x if x.dim() > len(self.seen.shape) else x[None]  # type: ignore[union-attr]
+        if self.kept is not None and len(self.kept) != len(rows):
+            raise LogpiError(
+                f"The policy remembers {len(self.kept)} episodes and is shown {len(rows)}: call its forget() first."
+            )
         params, self.kept = self.step(rows, self.start(len(rows)) if self.kept is None else self.kept)
         return params if rows is x else params[0]
 
@@ -192,17 +225,21 @@ def _entries(seen: Seen, pieces: Sequence[Piece]) -> Tensor:
 
 
 def must_be_of(seen: Seen, head: Any, actions: spaces.Space) -> None:
-    """Refuse a mask that does not fit the actions."""
-    for piece in seen.of("mask"):
-        if piece.end - piece.begin != head.choices:
-            raise LogpiError(
-                f"{MASK} has {piece.end - piece.begin} entries, and {actions} has {head.choices} choices that it could rule out."
-            )
+    """Refuse a mask that does not fit the actions: as one array of all choices, or an array for each part."""
+    sizes, parts = [piece.end - piece.begin for piece in seen.of("mask")], [n for n, _ in choices(actions)]
+    if sizes and (sum(sizes) != head.choices or (len(sizes) > 1 and sizes != parts)):
+        told, known = (" + ".join(map(str, x)) for x in (sizes, parts if len(sizes) > 1 else [head.choices]))
+        raise LogpiError(f"{MASK} has {told} entries, and {actions} has {known} choices that it could rule out.")
 
 
 def form(space: spaces.Space) -> Any:
     """What two spaces have in common that one policy fits."""
     return [
-        (path, type(leaf).__name__, leaf.shape, str(getattr(leaf, "nvec", getattr(leaf, "n", ""))))
-        for path, leaf in leaves(space)
+        (path, type(leaf).__name__, leaf.shape, *(str(getattr(leaf, name, "")) for name in ("n", "nvec", "start")))
+        for path, leaf in arrays(space)
     ]
+
+
+def bounds(space: spaces.Space) -> list[Any]:
+    """Of every Box in it."""
+    return [(leaf.low.tolist(), leaf.high.tolist()) for _, leaf in arrays(space) if isinstance(leaf, spaces.Box)]

@@ -26,6 +26,7 @@ class Beta(nn.Module):
         bounded(low, high, "beta")
         self.box_shape, self.outputs = tuple(low.shape), 2 * low.numel()
         self.action_shape = (low.numel(),)
+        self.whole = not low.is_floating_point()
         self.register_buffer("low", floating(low), persistent=False)
         self.register_buffer("high", floating(high), persistent=False)
 
@@ -70,4 +71,5 @@ class Beta(nn.Module):
 
     def to_env(self, action: Tensor) -> Tensor:
         scaled = self.low + (self.high - self.low) * action
-        return scaled.clamp(self.low, self.high).reshape(action.shape[:-1] + self.box_shape)  # the sum rounds
+        inside = scaled.clamp(self.low, self.high).reshape(action.shape[:-1] + self.box_shape)  # the sum rounds
+        return inside.round() if self.whole else inside

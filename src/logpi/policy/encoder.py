@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from logpi.errors import LogpiError
-from logpi.layout import Piece, Seen
+from logpi.layout import Piece, Seen, channels_last, sides
 from logpi.policy.networks import Build, Layers, mlp, orthogonal, trunk
 
 SMALLEST = 36  # pixels a side that the convolutions of `nature` need
@@ -50,14 +50,21 @@ PICTURES = {"nature": (nature, 512), "impala": (impala, 256), "small": (small, 6
 
 
 class Picture(nn.Module):
-    """[N, *shape] of 0 to 255 (floats: as they are) -> [N, features]. Channels are the shortest of the first and the last axis."""
+    """[N, *shape] of 0 to 255 (floats: as they are) -> [N, features]; the pictures of a stack are its channels."""
 
     def __init__(self, space: Any, kind: str) -> None:
         super().__init__()
         shape, self.bf16 = tuple(space.shape), False
         self.shape, self.scale = shape, 1 / 255 if space.dtype.kind == "u" else 1.0
-        self.last = len(shape) == 3 and shape[2] < shape[0]
-        channels, high, wide = (shape[2], *shape[:2]) if self.last else (1, *shape) if len(shape) == 2 else shape
+        if len(shape) > 2 and shape[-3] == shape[-1]:
+            raise LogpiError(
+                f"Pictures of {shape} may have their channels first or last: show another number of them, or, as plain numbers,"
+                " --wrap gymnasium.wrappers:FlattenObservation."
+            )
+        self.last = len(shape) > 2 and channels_last(shape)
+        high, wide = sides(shape)
+        channels = math.prod(shape) // (high * wide)
+        self.planes = (channels, high, wide)
         if kind == "auto":
             kind = "nature" if min(high, wide) >= SMALLEST else "small"
         if kind == "nature" and min(high, wide) < SMALLEST:
@@ -72,7 +79,7 @@ class Picture(nn.Module):
         x = x.reshape(-1, *self.shape)
         if not (torch.is_grad_enabled() or torch.compiler.is_compiling()) and len(x) > PIECE:
             return torch.cat([self(part) for part in x.split(PIECE)])
-        x = x.permute(0, 3, 1, 2) if self.last else x[:, None] if len(self.shape) == 2 else x
+        x = (x.movedim(-1, -3) if self.last else x).reshape(-1, *self.planes)
         x = x.contiguous(
             memory_format=torch.channels_last
         )  # in which convolutions on a CPU take two thirds of the time

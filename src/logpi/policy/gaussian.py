@@ -27,6 +27,13 @@ def floating(side: Tensor) -> Tensor:
     return side.flatten() if side.is_floating_point() else side.flatten().to(torch.get_default_dtype())
 
 
+def rounded(side: Tensor, dtype: torch.dtype, inwards: float) -> Tensor:
+    """A side of a Box in another float type, not outside of it: what is clipped to that is in the Box."""
+    near = side.to(dtype)
+    outside = near < side if inwards > 0 else near > side
+    return near.nextafter(torch.full_like(near, inwards)).where(outside, near) if bool(outside.any()) else near
+
+
 class Gaussian(nn.Module):
     """N(mean(s), std^2), or with `state` N(mean(s), std(s)^2); actions are clipped to the Box on their way to the environment,
     stored as drawn.
@@ -39,10 +46,16 @@ class Gaussian(nn.Module):
 
     def __init__(self, low: Tensor, high: Tensor, log_std: float = 0.0, state: bool = False) -> None:
         super().__init__()
+        if state and not NARROWEST <= log_std <= WIDEST:
+            raise LogpiError(
+                f"--log-std-init {log_std:g} is a spread that no state could change: with --log-std state give {NARROWEST:g} to"
+                f" {WIDEST:g}."
+            )
         self.box_shape, self.draws, self.start = tuple(low.shape), low.numel(), log_std
         self.outputs = 2 * self.draws if state else self.draws
         self.action_shape = (self.draws,)
         self.log_std = None if state else nn.Parameter(torch.full((self.draws,), log_std))
+        self.whole = not low.is_floating_point()  # does the Box hold whole numbers?
         self.register_buffer("low", floating(low), persistent=False)
         self.register_buffer("high", floating(high), persistent=False)
 
@@ -79,7 +92,8 @@ class Gaussian(nn.Module):
         return torch.cat([v_mean * (-2 * log_std).exp(), 2 * v_log_std], -1)
 
     def to_env(self, action: Tensor) -> Tensor:
-        return action.clamp(self.low, self.high).reshape(action.shape[:-1] + self.box_shape)
+        clipped = action.clamp(self.low, self.high).reshape(action.shape[:-1] + self.box_shape)
+        return clipped.round() if self.whole else clipped
 
 
 class SquashedGaussian(Gaussian):

@@ -81,7 +81,8 @@ def head_for(space: spaces.Space, box: str = "gaussian", log_std: str = "free", 
         return Categorical(int(space.n), int(space.start))
     if isinstance(space, spaces.MultiDiscrete):
         return Several(
-            [Categorical(int(n), int(start)) for n, start in zip(space.nvec.flat, space.start.flat, strict=True)]
+            [Categorical(int(n), int(start)) for n, start in zip(space.nvec.flat, space.start.flat, strict=True)],
+            tuple(space.shape),
         )
     if isinstance(space, spaces.MultiBinary):
         return Bernoulli(tuple(space.shape))

@@ -9,15 +9,18 @@ from torch import Tensor, nn
 
 
 class Several(nn.Module):
-    """One head for each part. An action is one vector; it is of whole numbers where all its parts are."""
+    """One head for each part. An action is one vector; it is of whole numbers where all its parts are.
 
-    def __init__(self, heads: Sequence[Any]) -> None:
+    The environment takes them in `shape`; None: side by side.
+    """
+
+    def __init__(self, heads: Sequence[Any], shape: tuple[int, ...] | None = None) -> None:
         super().__init__()
         self.heads: Any = nn.ModuleList(heads)
         self.outputs = sum(h.outputs for h in heads)
         self.choices, self.draws = (sum(getattr(h, name) for h in heads) for name in ("choices", "draws"))
         self.widths = [prod(h.action_shape) for h in heads]
-        self.action_shape = (sum(self.widths),)
+        self.action_shape, self.box_shape = (sum(self.widths),), (-1,) if shape is None else shape
         self.action_dtype = torch.long if all(h.action_dtype == torch.long for h in heads) else None
         self.params = [h(torch.zeros(h.outputs)).numel() for h in heads]
 
@@ -71,9 +74,10 @@ class Several(nn.Module):
         return torch.cat(self._each("fisher", params, v), -1)
 
     def to_env(self, action: Tensor) -> Tensor:
-        """One vector: `layout.Taken` knows its parts."""
+        """Of a Dict or a Tuple one vector: `layout.Taken` knows its parts."""
         parts = [h.to_env(self._own(h, a)) for h, a in zip(self.heads, action.split(self.widths, -1), strict=True)]
-        return torch.cat([x.reshape(*action.shape[:-1], -1) for x in parts], -1)
+        flat = torch.cat([x.reshape(*action.shape[:-1], -1) for x in parts], -1)
+        return flat.reshape(*action.shape[:-1], *self.box_shape)
 
     def masked(self, params: Tensor, allowed: Tensor) -> Tensor:
         """allowed: the entries of those parts that have some, in their order."""

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
@@ -13,7 +14,7 @@ from logpi import envs
 from logpi.critic import build_critic, plan
 from logpi.device import pick
 from logpi.errors import LogpiError, nearest
-from logpi.layout import Seen
+from logpi.layout import Seen, is_text, leaves
 from logpi.loop import Parts, Record, loop
 from logpi.methods import METHODS
 from logpi.now import joint_coef
@@ -25,7 +26,7 @@ from logpi.run.load import KINDS, load
 from logpi.run.paths import is_path, load_object
 from logpi.run.undecorated import undecorated
 
-PIXELS = 32 * 32  # of a picture, and
+LARGE = 32 * 32  # of a picture, and
 WIDE = 512  # units of a layer from which on a matrix product is worth several threads
 
 
@@ -131,6 +132,9 @@ def assemble(method: Any, settings: Settings, env: Any = None, network: Any = No
     seeds = torch.randint(2**31, (4,), generator=torch.Generator().manual_seed(settings.seed)).tolist()
     made = environments(method, settings, env, device, dtype)
     torch.set_num_threads(threads(settings, made.observation_space))
+    if unread := [path for path, leaf in leaves(made.observation_space) if is_text(leaf)]:
+        names = ", ".join(".".join(map(str, path)) for path in unread)
+        warnings.warn(f"The policy does not see {names}: it is text.", stacklevel=2)
     policy, critic = networks(method, settings, made, network, seeds[0])
     policy.place(device, dtype)
     if critic is not None:
@@ -207,7 +211,7 @@ def twins(policy: Policy, critic: Any, joint: bool, settings: Settings) -> Any:
 def threads(settings: Settings, observations: gym.Space | None = None) -> int:
     """As many as asked for; else one: for small layers a barrier costs more than it saves, and far more beside a neighbour."""
     pictures = [] if observations is None else Seen(observations).of("picture")
-    large = any(piece.end - piece.begin >= PIXELS for piece in pictures)
+    large = any(piece.end - piece.begin >= LARGE for piece in pictures)
     wide = large or (settings.network is None and max(settings.hidden, default=0) > WIDE)
     return settings.threads or (os.cpu_count() or 1 if wide else 1)
 
@@ -235,6 +239,8 @@ def networks(method: Any, settings: Settings, made: envs.Environments, network: 
     for picture in (*policy.modules(), *(critic.modules() if critic is not None else ())):
         if isinstance(picture, Picture):
             picture.bf16 = policy.bf16 = settings.bf16
+    if settings.bf16 and not policy.bf16:
+        raise LogpiError("--bf16 is for the networks of pictures, and there is none here: leave it away.")
     policy.spec = chosen | {"observations": made.observation_space, "actions": made.action_space}
     policy.spec |= {"network": settings.network or ("custom" if network is not None else None)}
     return policy, critic

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from logpi.layout import is_text
+
 
 def space_to_json(space: spaces.Space) -> dict[str, Any]:
     if isinstance(space, spaces.Discrete):
@@ -17,6 +19,8 @@ def space_to_json(space: spaces.Space) -> dict[str, Any]:
         return {"parts": [[key, space_to_json(part)] for key, part in space.spaces.items()]}
     if isinstance(space, spaces.Tuple):
         return {"tuple": [space_to_json(part) for part in space.spaces]}
+    if is_text(space):
+        return {"text": 1}  # left out of what a policy sees: any will do
     assert isinstance(space, spaces.Box)
     found: dict[str, Any] = {"dtype": str(space.dtype)}
     for side, x in (("low", space.low), ("high", space.high)):
@@ -38,6 +42,8 @@ def space_from_json(x: dict[str, Any]) -> spaces.Space:
         return spaces.Dict({key: space_from_json(part) for key, part in x["parts"]})
     if "tuple" in x:
         return spaces.Tuple([space_from_json(part) for part in x["tuple"]])
+    if "text" in x:
+        return spaces.Text(x["text"])
     dtype = np.dtype(x["dtype"]).type
     low, high = (np.array(x[side], dtype) for side in ("low", "high"))
     shape = tuple(x["shape"]) if "shape" in x else low.shape
