@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from everything import Words
 from gymnasium import spaces
 from gymnasium.spaces.utils import flatten
 
@@ -103,9 +104,37 @@ def test_a_space_without_an_array_is_named_with_its_part() -> None:
         Seen(spaces.Dict({"a": spaces.Dict({"b": spaces.Text(5)})}))
 
 
+def test_text_is_left_out_beside_what_is_none() -> None:
+    space = spaces.Dict({"image": PICTURE, "mission": Words(), "name": spaces.Text(9), "side": spaces.Discrete(4)})
+    seen = Seen(space)
+    assert [piece.path for piece in seen.pieces] == [("image",), ("side",)] and seen.shape == (64,)
+    assert np.array_equal(seen.array(space.sample())[-4:].sum(), 1)
+
+
+@pytest.mark.parametrize("space", [spaces.Dict({}), spaces.Tuple([]), spaces.Box(0, 1, (0,))], ids=str)
+def test_a_space_without_a_number_is_refused(space: spaces.Space) -> None:
+    with pytest.raises(LogpiError, match="shows nothing: wrap it so that it has a number"):
+        Seen(space)
+
+
+@pytest.mark.parametrize("part", [np.zeros((3, 5, 4), np.uint8), np.full((5, 4, 3), 1e6)], ids=["shape", "kind"])
+def test_a_part_is_of_its_own_shape_and_kind(part: np.ndarray) -> None:
+    seen = Seen(spaces.Dict({"picture": PICTURE, "rest": spaces.Discrete(2)}))
+    with pytest.raises(ValueError, match=r"picture (has shape \(3, 5, 4\)|is of float64)"):
+        seen.pack({"picture": part, "rest": 1}, np.zeros(seen.shape, seen.dtype))
+
+
+def test_bytes_of_one_axis_are_numbers() -> None:
+    seen = Seen(spaces.Box(0, 255, (3,), np.uint8))
+    assert not seen.plain and seen.dtype == np.float32
+    assert seen.array(np.array([[0, 9, 255]], np.uint8)).tolist() == [[0.0, 9.0, 255.0]]
+
+
 def test_a_mask_is_a_part_of_its_own() -> None:
     seen = Seen(spaces.Dict({"obs": spaces.Discrete(2), "action_mask": spaces.MultiBinary(4)}))
     (mask,) = seen.of("mask")
     assert (mask.begin, mask.end) == (0, 4) and seen.shape == (6,)
     nested = Seen(spaces.Dict({"deep": spaces.Dict({"action_mask": spaces.MultiBinary(4)})}))
     assert not nested.of("mask"), "only at the top"
+    parts = Seen(spaces.Dict({"action_mask": spaces.Tuple([spaces.MultiBinary(2), spaces.MultiBinary(3)])}))
+    assert [(piece.begin, piece.end) for piece in parts.of("mask")] == [(0, 2), (2, 5)]

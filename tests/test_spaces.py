@@ -9,6 +9,7 @@ from everything import Anything, Words
 from gymnasium import spaces
 
 import logpi
+from logpi import LogpiError
 from logpi.loop import loop
 from logpi.methods import PPO
 from logpi.run import checkpoint
@@ -54,3 +55,14 @@ def test_a_world_is_trained_saved_asked_evaluated_and_written(name: str, fast: s
         assert taken.contains(action if not isinstance(taken, spaces.Discrete) else int(action)), action
     assert evaluate(policy, lambda: Anything(shown, taken), 3, deterministic=False).returns == [5.0] * 3
     assert export(policy, tmp_path / "policy.pt2") < 1e-5
+
+
+def test_text_that_is_not_seen_is_named() -> None:
+    shown, taken, _ = WORLDS["a mission"]
+    with pytest.warns(UserWarning, match="The policy does not see mission: it is text"):
+        assemble(PPO(envs=2, length=12), Settings(env="custom"), lambda: Anything(shown, taken))
+
+
+def test_bfloat16_without_a_picture_is_refused() -> None:
+    with pytest.raises(LogpiError, match="--bf16 is for the networks of pictures, and there is none here"):
+        assemble(PPO(envs=2, length=12), Settings(env="custom", bf16=True), lambda: Anything(VECTOR, KIND_AND_FORCE))

@@ -142,6 +142,17 @@ def test_masked_slots_may_hold_anything(kind: str) -> None:
     assert all(bool(g.isfinite().all()) for g in grads)
 
 
+def test_behind_the_last_action_of_a_row_nothing_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, runs = policy("gru"), list[int]()
+    b = batch(made)
+    ours = torch.arange(T) < torch.tensor([[T], [3], [3], [8]])
+    last = ours & ~torch.nn.functional.pad(ours[:, 1:], (0, 1))
+    run = made.memory._run
+    monkeypatch.setattr(made.memory, "_run", lambda x, kept: (runs.append(x.shape[1]), run(x, kept))[1])
+    made(b.with_(mask=ours, terminated=last, truncated=last & False))
+    assert runs == [3, 5, 4]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_act_remembers_until_it_is_told_to_forget(kind: str) -> None:
     made = policy(kind)

@@ -1,5 +1,6 @@
 """An exported policy acts as the run's own, without logpi."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -122,3 +123,67 @@ def test_the_command_writes_into_the_run_folder_what_needs_neither_logpi_nor_tor
     )
     expected = logpi.load(run).act(np.zeros((2, 4), np.float32)).tolist()
     assert alone.stdout.strip() == f"{expected} False False"
+
+
+def saved(folder: Path) -> Path:
+    """A checkpoint of a run."""
+    from logpi.methods import PPO
+    from logpi.run import checkpoint
+    from logpi.run.setup import Settings, assemble
+
+    return checkpoint.save(assemble(PPO(envs=2, length=8), Settings(hidden=(4,))), folder / "checkpoints")
+
+
+def test_a_checkpoint_is_written_beside_never_into(tmp_path: Path) -> None:
+    folder = saved(tmp_path)
+    command([str(folder), "--torch"])
+    assert (tmp_path / "policy.pt2").is_file() and logpi.load(folder)
+    with pytest.raises(LogpiError, match="is a checkpoint, which holds its own files alone: name a file elsewhere"):
+        command([str(tmp_path), "--out", str(folder / "more" / "policy.pt2")])
+    assert logpi.load(folder)
+
+
+SEEN = spaces.Dict({"where": spaces.Discrete(5, start=2), "speed": spaces.Box(-9, 9, (2,), np.float32)})
+TAKEN = spaces.Dict({"kind": spaces.Discrete(3), "force": BOX})
+
+
+def by_layout(parts: list[dict[str, Any]], obs: dict[str, Any]) -> np.ndarray:
+    """What a reader of the file makes of a raw observation, with nothing but the file's own word."""
+    row = np.zeros((1, parts[-1]["end"]), np.float32)
+    for part in parts:
+        (key,), place = part["path"], row[0, part["begin"] : part["end"]]
+        if part["kind"] == "choice":
+            place[obs[key] - part["space"]["start"]] = 1
+        else:
+            place[:] = obs[key]
+    return row
+
+
+@pytest.mark.parametrize("kind", ["onnx", "pt2"])
+def test_a_file_says_what_lies_where(kind: str, tmp_path: Path) -> None:
+    if kind == "onnx":
+        pytest.importorskip("onnxscript")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        policy = build_policy(SEEN, TAKEN, hidden=(16,)).eval()
+        policy.network[-1].weight.data *= 100
+    out, told = tmp_path / f"policy.{kind}", {"layout.json": ""}
+    export(policy, out)
+    if kind == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
+        said = session.get_modelmeta().custom_metadata_map["layout"]
+    else:
+        module, said = torch.export.load(str(out), extra_files=told).module(), told["layout.json"]
+    layout = json.loads(said)
+    SEEN.seed(0)
+    for _ in range(20):
+        obs = SEEN.sample()
+        row = by_layout(layout["obs"], obs)
+        found = session.run(None, {"obs": row})[0] if kind == "onnx" else module(torch.as_tensor(row)).detach().numpy()
+        expected = policy.act(obs)
+        for part in layout["action"]:
+            np.testing.assert_allclose(
+                found[0, part["begin"] : part["end"]], np.ravel(expected[part["path"][0]]), atol=1e-5
+            )
