@@ -124,12 +124,6 @@ def test_a_part_is_of_its_own_shape_and_kind(part: np.ndarray) -> None:
         seen.pack({"picture": part, "rest": 1}, np.zeros(seen.shape, seen.dtype))
 
 
-def test_bytes_of_one_axis_are_numbers() -> None:
-    seen = Seen(spaces.Box(0, 255, (3,), np.uint8))
-    assert not seen.plain and seen.dtype == np.float32
-    assert seen.array(np.array([[0, 9, 255]], np.uint8)).tolist() == [[0.0, 9.0, 255.0]]
-
-
 def test_a_mask_is_a_part_of_its_own() -> None:
     seen = Seen(spaces.Dict({"obs": spaces.Discrete(2), "action_mask": spaces.MultiBinary(4)}))
     (mask,) = seen.of("mask")

@@ -10,7 +10,7 @@ from made import PAGES, Drift, batch_for, case, parts_for, policy_for, rows_for
 import logpi
 from logpi import average, objective, psi
 from logpi.errors import LogpiError
-from logpi.loop import anneal, credited, loop, read_once, update
+from logpi.loop import anneal, check_first_ratio, credited, loop, read_once, update
 from logpi.methods import MDPO, METHODS, NPG, PPO, PPOKL, RLOO, TRPO, Baseline, Reinforce
 from logpi.now import Surrogate
 from logpi.page import page
@@ -63,6 +63,14 @@ def test_a_first_ratio_that_is_not_one_stops_the_run():
     update(parts_for(PPO(), policy, critic), b)
     with pytest.raises(LogpiError, match="first ratio"):
         update(parts_for(PPO(), policy, critic), b.with_(log_pi=b.log_pi + 1e-3))
+
+
+@pytest.mark.parametrize("error", [0.2, float("nan")])
+def test_in_bfloat16_it_is_a_warning(error):
+    *_, b = case(PPO())
+    check_first_ratio(0.04, b, bf16=True)
+    with pytest.warns(UserWarning, match="is off 1 by .*, in bfloat16: use --no-bf16"):
+        check_first_ratio(error, b, bf16=True)
 
 
 @pytest.mark.parametrize("name", METHODS)

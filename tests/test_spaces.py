@@ -57,6 +57,21 @@ def test_a_world_is_trained_saved_asked_evaluated_and_written(name: str, fast: s
     assert export(policy, tmp_path / "policy.pt2") < 1e-5
 
 
+@pytest.mark.parametrize("fast", ["auto", "off"])
+def test_whole_numbers_are_the_nearest(fast: str) -> None:
+    given: list[Any] = []
+
+    class Keeps(Anything):
+        def step(self, action: Any) -> Any:
+            given.append(action)
+            return super().step(action)
+
+    settings = Settings(env="custom", hidden=(11,), fast=fast, log_std_init=1.0)  # type: ignore[arg-type]
+    made = assemble(PPO(envs=1, length=64), settings, lambda: Keeps(VECTOR, spaces.Box(-3, 4, (2,), np.int64)))
+    drawn = next(iter(loop(made))).batch.action[0].numpy()
+    assert np.array_equal(np.stack(given), np.clip(drawn, -3, 4).round()) and (np.abs(drawn % 1) > 0.5).any()
+
+
 def test_text_that_is_not_seen_is_named() -> None:
     shown, taken, _ = WORLDS["a mission"]
     with pytest.warns(UserWarning, match="The policy does not see mission: it is text"):

@@ -46,8 +46,7 @@ class Seen:
             )
         self.space = space
         self.pieces = [Piece(*x, begin, end) for x, begin, end in zip(found, ends, ends[1:], strict=False)]
-        vector = len(space.shape or ()) == 1 and space.dtype != np.uint8  # bytes are pictures' alone
-        self.plain = isinstance(space, spaces.Box) and (vector or is_picture(space))
+        self.plain = isinstance(space, spaces.Box) and (is_picture(space) or len(space.shape) == 1)
         self.shape: tuple[int, ...] = tuple(space.shape or ()) if self.plain else (ends[-1],)
         wide = any(getattr(leaf, "dtype", None) == np.float64 for _, _, leaf in found)
         self.dtype = np.dtype(space.dtype if self.plain else np.float64 if wide else np.float32)

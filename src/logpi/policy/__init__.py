@@ -45,6 +45,7 @@ class Policy(nn.Module):
         self.trunk, self.network, self.head, self.memory = trunk, network, head, memory
         self.shared = not isinstance(trunk, nn.Identity)  # does a critic read the trunk's features too?
         self.seen, self.taken = seen, taken  # how observations and actions lie in arrays; None: as they are
+        self.bytes = seen is None or (seen.plain and bool(seen.of("picture")))  # may observations be bytes?
         masks = seen.of("mask") if seen else []
         self.mask = slice(masks[0].begin, masks[-1].end) if masks else None  # where an observation says what is allowed
         self.normaliser: Normaliser | None = None  # of observations
@@ -107,6 +108,10 @@ class Policy(nn.Module):
             return params
         return self.head.masked(params, obs[..., self.mask] > 0.5)
 
+    def received(self, obs: Tensor, like: Tensor) -> Tensor:
+        """Observations where `like` is and in its type; pictures of bytes stay bytes."""
+        return obs.to(like.device) if self.bytes and obs.dtype == torch.uint8 else obs.to(like)
+
     def normalise(self, obs: Tensor) -> Tensor:
         return obs if self.normaliser is None else self.normaliser(obs)
 
@@ -132,8 +137,7 @@ class Policy(nn.Module):
         like = next(self.parameters())
         own = isinstance(obs, Tensor) or self.seen is None
         x = torch.as_tensor(obs if own else self._laid_out(obs), device=like.device)
-        bytes_ = x.dtype == torch.uint8 and (self.seen is None or self.seen.dtype == np.uint8)
-        x = self.normalise(x if bytes_ else x.to(like.dtype))
+        x = self.normalise(self.received(x, like))
         params = self(x) if self.memory is None else self._recalled(x)
         raw = self.head.mode(params) if deterministic else self.head.sample(params, generator)
         action = self.head.to_env(raw)

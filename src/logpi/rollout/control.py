@@ -15,7 +15,7 @@ from logpi.envs import Environments, Step
 from logpi.errors import EnvironmentFailed, LogpiError
 from logpi.policy import Policy
 from logpi.rollout.culprit import culprit
-from logpi.rollout.steps import Steps, as_seen, first_episodes, never_ends, without_broken
+from logpi.rollout.steps import Steps, first_episodes, never_ends, without_broken
 
 AHEAD = 64  # steps for which chance is drawn at once, where the length of a rollout is not known
 LONGEST = 100_000  # steps after which an episode that does not end is given up
@@ -78,7 +78,7 @@ class Control:
     def _roll(self, policy: Policy) -> Steps:
         """Act until the segment is full, or until every environment has finished the episode it began; [n, T, ...]."""
         like, whole = next(policy.parameters()), self.rows != "segments"
-        self.obs, parts, taken = as_seen(self.obs, like), list[Steps](), 0
+        self.obs, parts, taken = policy.received(self.obs, like), list[Steps](), 0
         self.memory = policy.start(self.envs.n) if whole or self.memory is None else self.memory
         self.before = self.memory
         going: Tensor | None = None  # whole episodes: not ended yet, [n]
@@ -119,7 +119,7 @@ class Control:
         x = self._step(policy.head.to_env(action), seen, params, before)
         ones = torch.ones_like(x.terminated)
         mask, broken, going = (y if x is None else x for x, y in ((x.mask, ones), (x.broken, ~ones), (x.going, ~ones)))
-        self.obs = as_seen(x.obs, params)
+        self.obs = policy.received(x.obs, params)
         if kept is not None:
             over = (x.terminated | x.truncated | ~mask | broken).to(kept.device)
             self.memory = torch.where(over[:, None], 0.0, kept)
@@ -147,7 +147,7 @@ class Control:
 
     @torch.no_grad()
     def _batch(self, policy: Policy, critic: nn.Module | None, x: Steps) -> Batch:
-        reward, final = x.reward.to(x.params), as_seen(x.final, x.params)
+        reward, final = x.reward.to(x.params), policy.received(x.final, x.params)
         terminated, truncated, mask = (flag.to(x.params.device) for flag in (x.terminated, x.truncated, x.mask))
         ended, broken = (terminated | truncated) & mask, x.broken.to(mask.device)
         at_once = broken.any(1) & ~(mask & (broken.cumsum(1) == 0)).any(1)  # no action of ours stands before the break

@@ -21,11 +21,6 @@ class Steps(NamedTuple):
     going: Tensor  # what ended here is no whole game
 
 
-def as_seen(obs: Tensor, like: Tensor) -> Tensor:
-    """Observations where `like` is and in its type; pictures of bytes stay bytes."""
-    return obs.to(like.device) if obs.dtype == torch.uint8 else obs.to(like)
-
-
 def never_ends(steps: int) -> str:
     return f"An episode has not ended after {steps} steps: wrap the environment in gymnasium.wrappers.TimeLimit."
 
