@@ -78,7 +78,7 @@ def test_an_episode_without_an_end_is_given_up_wherever_it_is_played(
     policy = assemble(logpi.METHODS["ppo"](envs=1), Settings(env="custom", hidden=(2,)), Endless).policy
     monkeypatch.setattr(evaluate, "LONGEST", 20)
     monkeypatch.setattr(play, "LONGEST", 20)
-    words = "An episode has not ended after 20 steps: wrap the environment in gymnasium.wrappers.TimeLimit."
+    words = "An episode has not ended after 20 steps: give it a limit, --wrap 'gymnasium.wrappers:TimeLimit(max_episode_steps=1000)'."
     for attempt in (
         lambda: evaluate.evaluate(policy, Endless, 1),
         lambda: list(play.play(policy, Endless(), "Endless", 1, True, 0)),

@@ -108,3 +108,14 @@ def test_a_mask_in_the_info_may_be_missing_at_the_end() -> None:
     made.reset([1])
     step = made.step(torch.zeros(1, dtype=torch.long))
     assert step.final[0].sum() == 2 and step.obs[0].sum() == 1 and bool(step.terminated)
+
+
+def test_masks_of_several_choices_may_be_a_tuple_as_gymnasium_takes_them() -> None:
+    class Both(Told):
+        action_space = PARTS
+
+        def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+            return np.zeros(1, np.float32), {"action_mask": (np.array([1, 0]), np.array([0, 1, 1]))}
+
+    made = envs.make(envs.construction(Both, masks="info"), 1, "sync")
+    assert made.reset([1])[0].tolist() == [0, 1, 0, 0, 1, 1]

@@ -22,7 +22,8 @@ class Steps(NamedTuple):
 
 
 def never_ends(steps: int) -> str:
-    return f"An episode has not ended after {steps} steps: wrap the environment in gymnasium.wrappers.TimeLimit."
+    limit = "gymnasium.wrappers:TimeLimit(max_episode_steps=1000)"
+    return f"An episode has not ended after {steps} steps: give it a limit, --wrap '{limit}'."
 
 
 def first_episodes(x: Steps) -> Steps:

@@ -7,7 +7,7 @@ import numpy as np
 from gymnasium import spaces
 
 from logpi.errors import LogpiError
-from logpi.layout import MASK, Seen, leaves
+from logpi.layout import MASK, Seen, choices
 
 
 class MaskShown(gymnasium.Wrapper):
@@ -15,7 +15,7 @@ class MaskShown(gymnasium.Wrapper):
 
     def __init__(self, env: gymnasium.Env) -> None:
         super().__init__(env)
-        self.choices = choices(env.action_space)
+        self.choices = sum(n for n, _ in choices(env.action_space))
         if not self.choices:
             raise LogpiError(f"--masks info is for actions that can be ruled out, and {env.action_space} has none.")
         parts = {"obs": env.observation_space, MASK: spaces.MultiBinary(self.choices)}
@@ -35,7 +35,9 @@ class MaskShown(gymnasium.Wrapper):
             return {"obs": obs, MASK: np.ones(self.choices, np.int8)}
         if MASK not in info:
             raise KeyError(f"its info has no {MASK}, which --masks info reads")
-        return {"obs": obs, MASK: np.reshape(info[MASK], self.choices)}
+        told = info[MASK]  # of several choices a tuple, as Gymnasium's spaces take it
+        flat = np.concatenate([np.ravel(part) for part in told]) if isinstance(told, tuple) else np.ravel(told)
+        return {"obs": obs, MASK: flat}
 
 
 class Allowed:
@@ -44,7 +46,7 @@ class Allowed:
     def __init__(self, seen: Seen, actions: spaces.Space) -> None:
         pieces = seen.of("mask")
         self.place = slice(pieces[0].begin, pieces[-1].end)
-        counts = [count for _, leaf in leaves(actions) for count in counts_of(leaf)]
+        counts = choices(actions)
         self.begins = np.cumsum([0, *(n for n, _ in counts)])[:-1]
         self.needed = np.array([needed for _, needed in counts], bool)
 
@@ -52,7 +54,7 @@ class Allowed:
     def of(cls, seen: Seen, actions: spaces.Space) -> "Allowed | None":
         """None: there are no masks, or none of these actions, which a policy refuses."""
         size = sum(piece.end - piece.begin for piece in seen.of("mask"))
-        return cls(seen, actions) if size and size == choices(actions) else None
+        return cls(seen, actions) if size and size == sum(n for n, _ in choices(actions)) else None
 
     def stuck(self, obs: np.ndarray) -> Any:
         """[..., D], as `seen` lays it out -> [...] bool: nothing is left of a choice."""
@@ -61,19 +63,3 @@ class Allowed:
 
     def sentence(self, environment: str, where: str) -> str:
         return f"{environment} returned an {MASK} that allows nothing from {where}: expected is one action at least of every choice."
-
-
-def choices(space: spaces.Space) -> int:
-    """Actions that can be ruled out, counted as the policy's head counts them."""
-    return sum(count for _, leaf in leaves(space) for count, _ in counts_of(leaf))
-
-
-def counts_of(leaf: Any) -> list[tuple[int, bool]]:
-    """(how many there are, whether one has to be allowed) of every choice of a part that is no Dict or Tuple."""
-    if isinstance(leaf, spaces.Discrete):
-        return [(int(leaf.n), True)]
-    if isinstance(leaf, spaces.MultiDiscrete):
-        return [(int(n), True) for n in leaf.nvec.ravel()]
-    if isinstance(leaf, spaces.MultiBinary):
-        return [(int(np.prod(leaf.shape)), False)]
-    return []
