@@ -118,4 +118,4 @@ def test_masks_of_several_choices_may_be_a_tuple_as_gymnasium_takes_them() -> No
             return np.zeros(1, np.float32), {"action_mask": (np.array([1, 0]), np.array([0, 1, 1]))}
 
     made = envs.make(envs.construction(Both, masks="info"), 1, "sync")
-    assert made.reset([1])[0].tolist() == [0, 1, 0, 0, 1, 1]
+    assert made.reset([1])[0].tolist() == [1, 0, 0, 1, 1, 0]
