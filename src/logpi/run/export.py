@@ -5,7 +5,7 @@ import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,15 +67,22 @@ def observations(policy: Policy) -> Tensor:
     """TRIED of them, [N, *shape]: what the normaliser has seen, or whatever there may be."""
     seen, draw = policy.seen, torch.Generator().manual_seed(0)
     assert seen is not None
-    shape = (TRIED, *seen.shape)
-    if seen.plain and seen.of("picture"):
-        brightness = torch.rand(TRIED, *[1] * len(seen.shape), generator=draw)
-        return (torch.randint(256, shape, generator=draw) * brightness).to(torch.uint8)
-    rows = torch.randn(shape, generator=draw, dtype=next(policy.parameters()).dtype)
+    if policy.bytes and seen.dtype == np.uint8:
+        return pixels(seen.shape, draw)
+    rows = torch.randn(TRIED, *seen.shape, generator=draw, dtype=next(policy.parameters()).dtype)
+    for piece in seen.of("picture"):
+        if piece.space.dtype == np.uint8:
+            rows[:, piece.begin : piece.end] = pixels((piece.end - piece.begin,), draw).to(rows)
     for begin, end in one_at_least(policy):
         rows[:, begin:end] = (rows[:, begin:end] > 0).to(rows)
         rows[:, begin] = 1.0
     return rows if policy.normaliser is None else policy.normaliser.inverse(rows)
+
+
+def pixels(shape: Sequence[int], draw: torch.Generator) -> Tensor:
+    """Pictures of bytes, each of its own brightness."""
+    brightness = torch.rand(TRIED, *[1] * len(shape), generator=draw)
+    return (torch.randint(256, (TRIED, *shape), generator=draw) * brightness).to(torch.uint8)
 
 
 def one_at_least(policy: Policy) -> Iterator[tuple[int, int]]:
