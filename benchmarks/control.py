@@ -16,7 +16,8 @@ STUDY = Study(
     "Made by `python benchmarks/control.py`; the settings are recipes (`recipes/`), which `logpi train` takes and says by itself."
     " Final policy, 100 fresh episodes of each seed with deterministic actions; sampled ones, and the last tenth of training, beside"
     " them. Mean over seeds and its 95 % bootstrap interval. Bars and aims are what the published tables of other libraries reach,"
-    " mostly on older versions of these environments and each with a metric of its own.",
+    " mostly on older versions of these environments and each with a metric of its own. Two runs at a time, other programs beside them:"
+    " seconds say little, speed has its own tables (docs/benchmarks.md).",
     (
         Task("Acrobot-v1 500k ppo", "ppo --env Acrobot-v1 --steps 500000", 5, -86, -75),
         Task("Acrobot-v1 500k a2c", "a2c --env Acrobot-v1 --steps 500000", 5, -86, -75),
@@ -29,7 +30,7 @@ STUDY = Study(
         *(
             Task(
                 f"{env}-v5 1M {method}",
-                f"{method} --env {env}-v5 --steps {steps} --evaluate 100",
+                f"{method} --env {env}-v5 --steps {steps}",
                 3,
                 least[i],
                 aims[i],

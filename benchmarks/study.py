@@ -133,7 +133,13 @@ def page(study: Study, results: dict[str, Result]) -> str:
     lines += ["```", "", f"![learning curves](results/{study.name}.png)", ""]
     dates = sorted({r["about"]["date"] for r in results.values()})
     about = [*results.values()][-1]["about"]
-    lines += [f"{dates[0]} to {dates[-1]}; " + ", ".join(f"{k} {v}" for k, v in about.items() if k != "date") + ".", ""]
+    lines += [
+        " to ".join(dict.fromkeys((dates[0], dates[-1])))
+        + "; "
+        + ", ".join(f"{k} {v}" for k, v in about.items() if k != "date")
+        + ".",
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -142,6 +148,7 @@ def draw(study: Study, results: dict[str, Result]) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import EngFormatter
 
     shown = {k: v for k, v in results.items() if "rock" not in k}
     rows = -(-len(shown) // 4)
@@ -154,6 +161,7 @@ def draw(study: Study, results: dict[str, Result]) -> None:
         if r["threshold"] is not None:
             ax.axhline(r["threshold"], color="k", lw=0.8, ls=":")
         ax.set_title(name, fontsize=9, loc="left")
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
         ax.spines[["top", "right"]].set_visible(False)
     figure.supxlabel("steps")
     figure.supylabel("mean return of the last 100 training episodes, a line per seed; dotted: the bar")
@@ -170,7 +178,7 @@ def main(study: Study, render: Callable[[Study, dict[str, Result]], str] = page)
     file = HERE / "results" / f"{study.name}.json"
     results: dict[str, Result] = json.loads(file.read_text()) if file.exists() else {}
     about = {"date": time.strftime("%F"), "python": platform.python_version(), "machine": platform.machine()}
-    about |= {name: version(name) for name in ("logpi", "torch", "gymnasium", "numpy")}
+    about |= {name: version(name) for name in ("logpi", "torch", "gymnasium", "mujoco", "numpy")}
     chosen = [t for t in study.tasks if not args.words or any(word in t.name for word in args.words)]
     out = args.out / time.strftime("%Y%m%d-%H%M%S")
     pool = ThreadPoolExecutor(args.jobs)

@@ -164,7 +164,9 @@ def test_a_group_starts_from_one_observation_and_another_from_another(env: Any) 
 
 def test_an_episode_that_never_ends_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "LONGEST", 30)
-    with pytest.raises(LogpiError, match="not ended after 30 steps: give it a limit, --wrap .gymnasium.wrappers:TimeLimit"):
+    with pytest.raises(
+        LogpiError, match="not ended after 30 steps: give it a limit, --wrap .gymnasium.wrappers:TimeLimit"
+    ):
         collected(run(Reinforce(episodes=8)), 5)
 
 
