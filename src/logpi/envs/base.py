@@ -90,6 +90,15 @@ class InArrays(Protocol):
 
 
 @runtime_checkable
+class Resting(Protocol):
+    """Environments that need not all step: of whole episodes, the shorter ones wait for the longest."""
+
+    def rest(self, rows: np.ndarray) -> None:
+        """rows [n] bool: these stay where they are until the next reset. What a step gives of them means nothing."""
+        ...
+
+
+@runtime_checkable
 class SendReceive(InArrays, Protocol):
     """Environments of which some step while the caller decides for others, whoever is done first.
 

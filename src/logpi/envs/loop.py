@@ -35,6 +35,7 @@ class Loop:
         self.reward = np.zeros(n)
         self.terminated, self.truncated = np.zeros(n, bool), np.zeros(n, bool)
         self._share()
+        self.awake = [*enumerate(self.guards)]
 
     def _share(self) -> None:
         """One array of observations, into whose rows the environments write."""
@@ -50,9 +51,15 @@ class Loop:
 
     def reset(self, seeds: Sequence[int] | None = None) -> Tensor:
         self.pending[:] = False
+        self.awake = [*enumerate(self.guards)]
         for guard in self.guards:
             guard.reset(seed=None if seeds is None else seeds[guard.number])
         return torch.from_numpy(self.obs.copy())
+
+    def rest(self, rows: np.ndarray) -> None:
+        self.awake = [(i, guard) for i, guard in enumerate(self.guards) if not rows[i]]
+        for x in (self.reward, self.terminated, self.truncated):
+            x[rows] = 0
 
     def step(self, action: Tensor) -> Step:
         return self.step_array(action.cpu().numpy()).tensors()
@@ -62,7 +69,7 @@ class Loop:
         if self.mode == AutoresetMode.NEXT_STEP:
             return self._next_step(taken)
         last = []  # observations before a reset
-        for i, guard in enumerate(self.guards):
+        for i, guard in self.awake:
             terminated, truncated = guard.advance(taken[i])
             self.reward[i], self.terminated[i], self.truncated[i] = guard.reward, terminated, truncated
             if terminated or truncated:

@@ -71,7 +71,7 @@ class Workers:
 
     def _share(self, workers: int) -> Shared:
         obs, action = (((self.n, *x.shape), x.dtype) for x in (self.seen, self.taken))
-        flags = dict.fromkeys(("terminated", "truncated", "broken"), ((self.n,), bool))
+        flags = dict.fromkeys(("terminated", "truncated", "broken", "resting"), ((self.n,), bool))
         rest = {"reward": ((self.n,), float), "at": ((workers,), np.int64)}
         return Shared(CONTEXT, {"obs": obs, "final": obs, "action": action} | flags | rest)
 
@@ -91,6 +91,7 @@ class Workers:
     def reset(self, seeds: Sequence[int] | None = None) -> Tensor:
         self.seeds = None if seeds is None else list(seeds)
         self.first[:] = seeds is not None
+        self.arrays["resting"][:] = False
         if self.seeds is not None:
             self.entropy = self.seeds[0]
         request = wire.encode({"do": "reset", "seeds": self.seeds})
@@ -99,6 +100,11 @@ class Workers:
         self.lost, self.sent = set(), set()
         self.last[...] = self.arrays["obs"]
         return torch.from_numpy(self.last.copy())
+
+    def rest(self, rows: np.ndarray) -> None:
+        self.arrays["resting"][:] = rows
+        for name in ("reward", "terminated", "truncated"):
+            self.arrays[name][rows] = 0
 
     def step(self, action: Tensor) -> Step:
         return self.step_array(action.cpu().numpy()).tensors()

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from logpi.envs.base import SendReceive, StepArrays
+from logpi.envs.base import Resting, SendReceive, StepArrays
 from logpi.envs.workers import Workers
 from logpi.errors import EnvironmentFailed
 from logpi.fast import rolling, turns
@@ -144,9 +144,12 @@ class Rollout:
         """Steps until those that are `going` have all ended."""
         for t in range(len(self.reward)):
             self.keep(t, ALL, self.envs.step_array(self.act(t, ALL)))
-            going = going & ~(self.terminated[t] | self.truncated[t])
+            ended = self.terminated[t] | self.truncated[t]
+            going = going & ~ended
             if not going.any():
                 return t + 1
+            if isinstance(self.envs, Resting) and ended.any():
+                self.envs.rest(~going)
         return len(self.reward)
 
     def told(self, taken: int) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from logpi import psi
 from logpi.batch import Batch
 from logpi.critic import seen
 from logpi.device import widest
-from logpi.envs import Environments, Step
+from logpi.envs.base import Environments, Resting, Step
 from logpi.errors import EnvironmentFailed, LogpiError
 from logpi.policy import Policy
 from logpi.rollout.culprit import culprit
@@ -107,6 +107,8 @@ class Control:
                     going = on if going is None else going & on
                     if not going.any():
                         break
+                    if isinstance(self.envs, Resting) and not on.all():
+                        self.envs.rest(~going.cpu().numpy())
         self.obs = self.obs.contiguous()  # as a checkpoint restores it: matrix products round by layout
         self.memory = None if self.memory is None else self.memory.clone()  # which a gradient may pass
         return Steps(*(torch.stack(x, 1) for x in zip(*steps, strict=True)))

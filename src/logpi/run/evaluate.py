@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from logpi import envs
+from logpi.envs.base import Resting
 from logpi.errors import LogpiError
 from logpi.policy import Policy
 from logpi.rollout.control import LONGEST, never_ends
@@ -85,6 +86,8 @@ def _played(policy: Policy, made: envs.Environments, seed: int, deterministic: b
         policy.forget(ended if step.mask is None else ended | ~step.mask)
         over = ended if step.going is None else ended & ~step.going
         alive, obs = alive & ~over.to(alive.device), step.obs
+        if isinstance(made, Resting) and over.any():
+            made.rest(~alive.cpu().numpy())
         if not alive.any():
             policy.forget()
             return returns.tolist(), lengths.tolist()

@@ -122,6 +122,8 @@ class Slice:
 
     def _step(self, number: int) -> None:
         x, guard = self.arrays, self.guards[number]
+        if x["resting"][number]:
+            return
         x["broken"][number] = True
         terminated, truncated = guard.advance(x["action"][number])
         x["reward"][number], x["terminated"][number], x["truncated"][number] = guard.reward, terminated, truncated
