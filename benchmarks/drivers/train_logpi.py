@@ -17,11 +17,13 @@ given |= {"fast": asked.get("fast", "auto")} if "fast" in known else {}
 
 if __name__ == "__main__":  # workers of --backend async import this file
     clock = Clock(asked["steps"])
+    curve = []
     for record in logpi.learn(asked["method"], asked["env"], steps=asked["steps"], **given):
         clock.tick(record.steps)
-    tell(
-        clock.rate(),
-        "logpi torch numba numpy gymnasium mujoco ale-py",
-        steps=record.steps,
-        score=record.metrics.get("return"),
-    )
+        score = record.metrics.get("return")
+        if "seconds" in asked and score == score:  # no NaN: a game has ended
+            curve.append((record.steps, score))
+        if clock.over:
+            break
+    told = {"curve": curve} if curve else {}
+    tell(clock.rate(), "logpi torch numba numpy gymnasium mujoco ale-py", steps=record.steps, score=score, **told)

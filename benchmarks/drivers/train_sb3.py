@@ -29,9 +29,12 @@ class Ticks(BaseCallback):
 
 def games():
     """What its documentation has for Atari games; frames are skipped by its wrapper, not by the environment."""
+    import ale_py  # registers the games
+    import gymnasium
     from stable_baselines3.common.env_util import make_atari_env
     from stable_baselines3.common.vec_env import VecFrameStack
 
+    gymnasium.register_envs(ale_py)
     sticky = asked["env"].startswith("ALE/")
     of_env = {"frameskip": 1, "repeat_action_probability": 0.25} if sticky else {}
     around = {"terminal_on_life_loss": not sticky}
