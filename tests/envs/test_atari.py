@@ -6,9 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("ale_py")
-pytest.importorskip("cv2")
-
 from logpi import LogpiError, envs
 from logpi.envs.gym import Gymnasium
 from logpi.methods import GRPO, PPO

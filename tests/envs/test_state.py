@@ -1,6 +1,5 @@
 """An environment that is saved goes on bit for bit in another process's fresh one, resets included; or says that it cannot."""
 
-import importlib.util
 import json
 import random
 from typing import Any
@@ -62,26 +61,18 @@ def goes_on(env: Any, before: int, pending: bool = False, **how: Any) -> bool:
     return True
 
 
-MUJOCO = pytest.mark.skipif(importlib.util.find_spec("mujoco") is None, reason="no mujoco here")
-ALE = pytest.mark.skipif(importlib.util.find_spec("ale_py") is None, reason="no ale-py here")
+SLOW = [("MountainCarContinuous-v0", 970), ("HalfCheetah-v5", 970)]  # for which one mode is enough
+QUICK = [("CartPole-v1", 45), ("Pendulum-v1", 170), ("Acrobot-v1", 470), ("FrozenLake-v1", 33), ("Hopper-v5", 45)]
 
 
 @pytest.mark.parametrize(
-    ("env", "before"),
+    ("env", "before", "autoreset"),
     [
-        ("CartPole-v1", 45),
-        ("Pendulum-v1", 170),
-        ("Acrobot-v1", 470),
-        ("MountainCarContinuous-v0", 970),
-        ("FrozenLake-v1", 33),
-        pytest.param("HalfCheetah-v5", 970, marks=MUJOCO),
-        pytest.param("Hopper-v5", 45, marks=MUJOCO),
+        *((*case, AutoresetMode.SAME_STEP) for case in SLOW),
+        *((*case, mode) for case in QUICK for mode in MODES),
     ],
 )
-@pytest.mark.parametrize("autoreset", MODES)
 def test_sixty_steps_are_the_same_to_the_bit(env: str, before: int, autoreset: AutoresetMode) -> None:
-    if env in ("HalfCheetah-v5", "MountainCarContinuous-v0") and autoreset != AutoresetMode.SAME_STEP:
-        pytest.skip("one mode is enough for a slow one")
     assert goes_on(env, before, autoreset=autoreset)
 
 
@@ -101,7 +92,6 @@ def test_a_state_just_after_a_reset_is_one_too() -> None:
     assert all(torch.equal(x, y) for x, y in zip(play(made, 5), play(fresh, 5), strict=True))
 
 
-@ALE
 def test_the_arcade_learning_environment_tells_its_state_in_bytes() -> None:
     import ale_py
 

@@ -1,7 +1,6 @@
 """A run is evaluated in what it was trained on: backend, options and wrappers, and what is given over them is seen."""
 
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,26 +11,12 @@ import pytest
 
 from logpi import LogpiError, envs
 from logpi.methods import PPO
-from logpi.run import cli
 from logpi.run.evaluate import environment_of, evaluate
 from logpi.run.paths import wrappers
 from logpi.run.setup import Settings, assemble
 
 QUICK = "--envs 2 --length 8 --steps 16 --hidden 4 --evaluate 0 --quiet --no-plot --out out"
 Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Call:
-    monkeypatch.chdir(tmp_path)
-
-    def run(*line: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["logpi", *line])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return (end.value.code or 0, *capsys.readouterr())
-
-    return run
 
 
 def trained(call: Call, *line: str) -> Path:

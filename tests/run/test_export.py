@@ -55,8 +55,6 @@ def made(name: str) -> Policy:
 @pytest.mark.parametrize("kind", ["onnx", "pt2"])
 @pytest.mark.parametrize("name", CASES)
 def test_a_file_says_what_the_policy_says(name: str, kind: str, tmp_path: Path) -> None:
-    if kind == "onnx":
-        pytest.importorskip("onnxscript")
     policy = made(name)
     out = tmp_path / f"policy.{kind}"
     assert export(policy, out) < 1e-5 and [f.name for f in tmp_path.iterdir()] == [out.name]
@@ -106,7 +104,6 @@ print(session.run(None, {"obs": numpy.zeros((2, 4), numpy.float32)})[0].tolist()
 
 
 def test_the_command_writes_into_the_run_folder_what_needs_neither_logpi_nor_torch(tmp_path: Path) -> None:
-    pytest.importorskip("onnxscript")
     command = [sys.executable, "-m", "logpi"]
     train = [*command, "train", "ppo", "--steps", "2048", "--evaluate", "0", "--no-plot", "--quiet", "--normalise-obs"]
     subprocess.run(train, cwd=tmp_path, check=True)
@@ -161,8 +158,6 @@ def by_layout(parts: list[dict[str, Any]], obs: dict[str, Any]) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["onnx", "pt2"])
 def test_a_file_says_what_lies_where(kind: str, tmp_path: Path) -> None:
-    if kind == "onnx":
-        pytest.importorskip("onnxscript")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         policy = build_policy(SEEN, TAKEN, hidden=(16,)).eval()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from logpi.run import cli, table
+from logpi.run import table
 
 CONFIG = '[method]\nname = "{method}"\nclip = {clip}\n\n[run]\nenv = "{env}"\nsteps = 1000\nseed = {seed}\n\n[train]\nout = "{env}"\n'
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
@@ -28,19 +28,6 @@ def made(
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (run / "status.json").write_text(json.dumps({"state": state, "time": "2026-01-01T00:00:00"}))
     (run / "versions.json").write_text(json.dumps({"logpi": "0.1.0", "torch": "2.13.0"}))
-    return run
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
-    monkeypatch.chdir(tmp_path)
-
-    def run(*line: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["logpi", *line])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return (end.value.code or 0, *capsys.readouterr())
-
     return run
 
 

@@ -28,12 +28,8 @@ KINDS = {
     "normalise_obs": bool,
     "normalise_reward": bool,
 }
-LATER = {
-    "log_std": "free",
-    "log_std_init": 0.0,
-    "pictures": "auto",
-    "memory": "none",
-}  # what a policy saved before there was a choice had
+# what a policy saved before there was a choice had
+LATER = {"log_std": "free", "log_std_init": 0.0, "pictures": "auto", "memory": "none"}
 
 
 def described(file: Path) -> tuple[dict[str, Any], dict[str, Any], str | None, torch.dtype]:
