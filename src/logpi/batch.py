@@ -22,7 +22,7 @@ class Batch:
     obs: Tensor  # [..., T, *obs]  s_t, as the policy saw it (normalised)
     action: Tensor  # [..., T, *act]  a_t, raw: before clipping or scaling to the environment
     log_pi: Tensor  # [..., T]  log pi_old(a_t|s_t), from the parameters that drew a_t
-    params: Tensor  # [..., T, P]  the distribution's parameters that drew a_t
+    params: Tensor | None  # [..., T, P]  the distribution's parameters that drew a_t; None: the policy keeps its old weights
     reward: Tensor  # [..., T]  r_t, which follows a_t
     terminated: Tensor  # [..., T] bool  the task ended here: V(s_{t+1}) = 0
     truncated: Tensor  # [..., T] bool  we stopped looking here: V(s_{t+1}) still counts
@@ -146,14 +146,21 @@ def credited(method: Any, batch: Batch, state: dict[str, Any]) -> Batch:
 class Rows:
     """What an optimiser steps through: single steps, or whole rows where the average or a memory needs them.
 
-    `generator` shuffles; `micro` bounds how many rows go through the network at once (None: all), which
-    changes memory, never the gradient; it is halved where memory gives out.
+    `generator` shuffles; `micro` bounds how many rows go through the network at once (None: all), or how many slots of rows
+    that are sorted by length and cut to it (`pack`). That changes memory, never the gradient; it is halved where memory gives out.
     """
 
     most_halvings = 5
 
-    def __init__(self, batch: Batch, generator: torch.Generator, whole: bool = False, micro: int | None = None) -> None:
-        self.whole = whole or batch.memory is not None
+    def __init__(
+        self,
+        batch: Batch,
+        generator: torch.Generator,
+        whole: bool = False,
+        micro: int | None = None,
+        pack: bool = False,
+    ) -> None:
+        self.whole, self.pack = whole or pack or batch.memory is not None, pack
         self.generator, self.micro, self.halvings = generator, micro, 0
         self.take(batch)
 
@@ -187,6 +194,9 @@ class Rows:
 
     def parts(self, mini: Batch, weight: Tensor) -> Iterator[tuple[Batch, Tensor]]:
         """`mini`, and its actions' weights, in micro-batches."""
+        if self.pack:
+            yield from _packed(mini, weight, self.micro or mini.mask.numel())
+            return
         size = self.micro or max(1, len(mini))
         for at in range(0, len(mini), size):
             here = slice(at, at + size)
@@ -198,14 +208,27 @@ class Rows:
             try:
                 return run(mini)
             except (MemoryError, RuntimeError) as wrong:
-                size = min(self.micro or len(mini), len(mini))
+                most = mini.mask.numel() if self.pack else len(mini)
+                size = min(self.micro or most, most)
                 if not out_of_memory(wrong):
                     raise
                 if size == 1 or self.halvings == self.most_halvings:
-                    noun = "1 row" if size == 1 else f"{size} rows"
-                    cure = "use a smaller --micro or --hidden, or fewer environments"
+                    thing, cure = ("token", "shorter texts") if self.pack else ("row", "a smaller --hidden, or fewer environments")
+                    noun, cure = f"{size:,} {thing}{'' if size == 1 else 's'}", f"use a smaller --micro, {cure}"
                     raise LogpiError(f"The memory does not hold {noun} at once: {cure}.") from wrong
             self.micro, self.halvings = size // 2, self.halvings + 1  # here nothing holds the failed pass any more
+
+
+def _packed(mini: Batch, weight: Tensor, budget: int) -> Iterator[tuple[Batch, Tensor]]:
+    """Rows by length, longest first, as many at a time as `budget` slots hold, each part cut to its longest."""
+    slots = torch.arange(1, mini.mask.shape[-1] + 1, device=mini.mask.device)
+    order = torch.sort((mini.mask * slots).amax(-1), descending=True, stable=True)
+    lengths, at = order.values.clamp(min=1).tolist(), 0
+    while at < len(lengths):
+        end = at + max(1, budget // lengths[at])
+        rows, longest = order.indices[at:end], lengths[at]
+        yield mini[rows].map(lambda x, n=longest: x[:, :n] if x.dim() > 1 else x), weight[rows, :longest]  # type: ignore[misc]
+        at = end
 
 
 def out_of_memory(wrong: Exception) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from logpi import average, noise
+from logpi import average, kl, noise
 from logpi import critic as critics
 from logpi.batch import Batch, Rows, credited
 from logpi.device import widest
@@ -98,9 +98,9 @@ def update(parts: Parts, batch: Batch) -> tuple[Batch, dict[str, Any]]:
     if method.rows == "episodes":  # of the policy that drew the actions, whenever the page asks
         batch = batch.with_(scores=partial(row_scores, copy.deepcopy(policy), batch))
     if parts.reference is not None:
-        batch = batch.with_(log_ref=reference_log_prob(parts.reference, policy, batch))
+        batch = batch.with_(log_ref=reference_log_prob(parts.reference, policy, batch, parts.micro))
     batch = credited(method, batch, state)
-    rows = Rows(batch, parts.generator, method.rows != "segments", state.get("micro", parts.micro))
+    rows = Rows(batch, parts.generator, method.rows != "segments", state.get("micro", parts.micro), policy.pack)
     surrogate, kl = Surrogate(method, policy, parts.critic, rows, state, parts.fused), Divergence(policy, rows)
     with watched(parts, batch, rows):
         anneal(parts)
@@ -155,13 +155,17 @@ def measure(parts: Parts, rows: Rows, surrogate: Surrogate, ess: bool = False) -
 
 
 def compared(parts: Parts, rows: Rows, low: float, high: float) -> dict[str, Any]:
-    """The policy as it is now with the one that drew the actions, and what the critic had said with its targets."""
+    """The policy as it is now with the one that drew the actions, and what the critic had said with its targets.
+
+    The KL is exact, or, where the distributions that drew the actions were not kept, estimated by k3: unbiased too.
+    """
     found: dict[str, list[Tensor]] = {"kl": [], "clip_fraction": [], "entropy": []}
     for part, weight in rows.parts(rows.batch, average.weights("per_action", rows.batch.mask)):
         now = Now(parts.policy, None, part)
         change = (now.log_pi - part.log_pi).expm1()
         outside = ((change < -low) | (change > high)).to(part.log_pi)
-        for name, x in (("kl", now.kl_old), ("clip_fraction", outside), ("entropy", now.entropy)):
+        divergence = kl.k3(part.log_pi, now.log_pi) if part.params is None else now.kl_old
+        for name, x in (("kl", divergence), ("clip_fraction", outside), ("entropy", now.entropy)):
             found[name].append(average.total(x, weight, part.mask))
     info: dict[str, Any] = {name: torch.stack(x).sum() for name, x in found.items()}
     if rows.batch.value is not None and rows.batch.target is not None:

@@ -45,12 +45,12 @@ class Now:
     @cached_property
     def kl_old(self) -> Tensor:
         """KL(pi_old || pi), exact, from the parameters that drew the actions."""
-        return self.b.back(self.policy.head.kl(self.b.ours(self.b.params), self.params))
+        return self.b.back(self.policy.kl_old(self.b, self.params))
 
     @cached_property
     def kl_new(self) -> Tensor:
         """KL(pi || pi_old), exact: the other direction."""
-        return self.b.back(self.policy.head.kl(self.params, self.b.ours(self.b.params)))
+        return self.b.back(self.policy.kl_old(self.b, self.params, turned=True))
 
     @cached_property
     def value(self) -> Tensor:
@@ -156,12 +156,14 @@ def row_scores(policy: Policy, b: Batch, weight: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def reference_log_prob(reference: Policy, policy: Policy, b: Batch) -> Tensor:
+def reference_log_prob(reference: Policy, policy: Policy, b: Batch, micro: int | None = None) -> Tensor:
     """log pi_ref(a|s) of a batch [..., T] with at least one leading axis; each policy has a normaliser, and a memory, of its own.
 
-    A reference with a memory remembers nothing of what came before a row.
+    A reference with a memory remembers nothing of what came before a row. micro: slots through it at once, where rows pack.
     """
     raw = b.obs if policy.normaliser is None else policy.normaliser.inverse(b.obs)
     rows = b.with_(start=None, scores=None).map(lambda x: x.flatten(0, b.mask.dim() - 2))
     rows = rows.with_(obs=reference.normalise(raw).reshape(rows.obs.shape), memory=reference.start(len(rows)))
-    return Now(reference, None, rows).log_pi.reshape(b.mask.shape)
+    size = max(1, micro // b.mask.shape[-1]) if policy.pack and micro else len(rows)
+    parts = [Now(reference, None, rows[at : at + size]).log_pi for at in range(0, len(rows), size)]
+    return torch.cat(parts).reshape(b.mask.shape)

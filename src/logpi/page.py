@@ -111,6 +111,7 @@ OPTIONS: dict[str, Any] = {
     "episodes": 16,  # episodes: of each iteration
     "starts": 4,  # groups: seeded starts of each iteration
     "group": 8,  # groups: episodes from each start
+    "refill": False,  # groups of prompts whose rewards are all equal are replaced by others
     "gamma": 1.0,  # of the discounted return by whose std rewards are scaled
     "anneal": False,  # learning rates fall linearly to 0
     "reference": False,  # the batch holds log_ref

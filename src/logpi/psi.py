@@ -167,6 +167,11 @@ def group_standardise(ret: Tensor, eps: float = 1e-6, correction: int = 0) -> Te
     return torch.where(equal, 0.0, group_mean(ret) / (spread + eps))
 
 
+def overlong(length: Tensor, longest: int, cushion: int) -> Tensor:
+    """The share of a penalty that a row of so many actions takes: 0 up to longest - cushion, 1 from longest on (Yu et al. 2025, DAPO)."""
+    return ((length - (longest - cushion)) / cushion).clamp(0.0, 1.0)
+
+
 def mean(x: Tensor, mask: Tensor) -> Tensor:
     """The batch mean over actions, a scalar: the plainest baseline; biased, since it holds the action's own return."""
     return torch.where(mask, x, 0.0).sum() / mask.sum().clamp(min=1)

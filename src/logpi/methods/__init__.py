@@ -3,12 +3,17 @@
 from logpi.methods.a2c import A2C
 from logpi.methods.actor_critic import ActorCritic
 from logpi.methods.baseline import Baseline
+from logpi.methods.cispo import CISPO
+from logpi.methods.dapo import DAPO
+from logpi.methods.dr_grpo import DrGRPO
 from logpi.methods.grpo import GRPO
+from logpi.methods.gspo import GSPO
 from logpi.methods.mdpo import MDPO
 from logpi.methods.npg import NPG
 from logpi.methods.ppo import PPO
 from logpi.methods.ppo_kl import PPOKL
 from logpi.methods.reinforce import Reinforce
+from logpi.methods.reinforce_pp import ReinforcePP
 from logpi.methods.rloo import RLOO
 from logpi.methods.trpo import TRPO
 
@@ -23,5 +28,10 @@ METHODS = {
     "ppo_kl": PPOKL,
     "mdpo": MDPO,
     "grpo": GRPO,
+    "dr_grpo": DrGRPO,
+    "dapo": DAPO,
+    "gspo": GSPO,
+    "cispo": CISPO,
     "rloo": RLOO,
+    "reinforce_pp": ReinforcePP,
 }

@@ -29,6 +29,7 @@ class Policy(nn.Module):
     `forward` takes normalised observations. `act` takes raw ones.
     """
 
+    pack = False  # are minibatches of whole rows, which differ in length?
     head: Any  # a Head; torch has no protocols for modules
     memory: Any  # a Memory, or None
 
@@ -107,6 +108,11 @@ class Policy(nn.Module):
         if self.mask is None:
             return params
         return self.head.masked(params, obs[..., self.mask] > 0.5)
+
+    def kl_old(self, b: Batch, params: Tensor, turned: bool = False) -> Tensor:
+        """KL(pi_old || pi) at our actions, [N], pi_old by the parameters that drew them; turned: KL(pi || pi_old)."""
+        old = b.ours(b.params)  # type: ignore[arg-type]
+        return self.head.kl(params, old) if turned else self.head.kl(old, params)
 
     def received(self, obs: Tensor, like: Tensor) -> Tensor:
         """Observations where `like` is and in its type; pictures of bytes stay bytes."""

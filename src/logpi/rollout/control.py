@@ -55,6 +55,26 @@ class Control:
         self.unseen_obs: Tensor | None = None  # what the normalisers have yet to see
         self.unseen_returns: Tensor | None = None
 
+    @property
+    def backend(self) -> str:
+        return self.envs.backend
+
+    @property
+    def source(self) -> str:
+        return f"{self.backend} environments"
+
+    @property
+    def note(self) -> str:
+        return getattr(self.envs, "note", "")
+
+    @property
+    def failures(self) -> list[Any]:
+        """What broke and was restarted since the list was last emptied."""
+        return self.envs.failures
+
+    def close(self) -> None:
+        self.envs.close()
+
     def _seeds(self, n: int, generator: torch.Generator) -> list[int]:
         return torch.randint(2**31, (n,), generator=generator, device=generator.device).tolist()
 

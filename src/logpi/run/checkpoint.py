@@ -1,6 +1,6 @@
 """Checkpoints: safetensors, JSON and a SHA-256 manifest in a folder that appears whole or not at all.
 
-policy.*: what `logpi.load` needs. trainer.*: everything else that a run is made of (critic, optimisers, adaptive
+policy.*: what `logpi.load` needs; of a language model a Hugging Face folder's files. trainer.*: everything else that a run is made of (critic, optimisers, adaptive
 state, every generator, environments, statistics). config.toml: page and settings. Nothing is pickled, no folder is
 written twice, and older ones go only when the new one has been read back from the disk.
 """
@@ -23,12 +23,13 @@ from logpi.run import config
 from logpi.run.files import LARGEST, digest, digest_of, flush, read_json
 from logpi.run.folder import versions
 from logpi.run.pack import fill, pack, read_tensors, unpack
-from logpi.run.spaces import space_to_json
+from logpi.run.policies import POLICY_FILES, TEXT_FILES, WEIGHTS, files_of, take_weights
 from logpi.run.undecorated import undecorated
 
 FORMAT = 2
 FACTS = {"format", "step", "method", "environments", "finite", "score", "log", "versions", "files"}
-FILES = ("config.toml", "policy.json", "policy.safetensors", "trainer.json", "trainer.safetensors")
+TRAINER = {"config.toml", "trainer.json", "trainer.safetensors"}
+FILES = TRAINER | POLICY_FILES | TEXT_FILES
 
 
 def trainer_state(parts: Parts) -> dict[str, Any]:
@@ -53,21 +54,18 @@ def save(parts: Parts, folder: Path, log: dict[str, Any] | None = None, score: f
     log: how far metrics.jsonl had come. score: what the best of several is chosen by.
     """
     final, policy = folder / f"step-{parts.state['steps']:012d}", parts.policy.state_dict()
-    weights = tensors_to_bytes({k: v.detach().cpu().contiguous() for k, v in policy.items()})
+    own = files_of(parts.policy)
     if final.exists():
-        if verify(final)["files"]["policy.safetensors"]["sha256"] != digest(weights):
+        there = verify(final)["files"]
+        if any(name in there and there[name]["sha256"] != digest(own[name]) for name in WEIGHTS & {*own}):
             raise LogpiError(f"{final} has other weights, it is of another run: save to another folder.")
         return final
     if log is None:
         folder.mkdir(parents=True, exist_ok=True)
     trainer, tensors = trainer_state(parts), dict[str, Tensor]()
-    spec = {k: space_to_json(v) if k in ("observations", "actions") else v for k, v in parts.policy.spec.items()}
-    spec["dtype"] = str(next(parts.policy.parameters()).dtype).removeprefix("torch.")
     packed = json.dumps(pack(trainer, tensors))
-    contents = {
+    contents = own | {
         "config.toml": config.dump(parts.config).encode(),
-        "policy.json": json.dumps(spec).encode(),
-        "policy.safetensors": weights,
         "trainer.json": packed.encode(),
         "trainer.safetensors": tensors_to_bytes(tensors),
     }
@@ -116,7 +114,7 @@ def unseal(folder: Path) -> dict[str, Any]:
             f"{folder} is not a checkpoint: that is a folder step-*, and no other kind of file is ever read."
         )
     for found in sorted(folder.iterdir()):
-        if found.name not in {*FILES, "manifest.json"} or found.is_symlink() or not found.is_file():
+        if found.name not in FILES | {"manifest.json"} or found.is_symlink() or not found.is_file():
             raise LogpiError(f"{found} does not belong in a checkpoint: only its own files are ever read.")
     file = folder / "manifest.json"
     if not file.is_file():
@@ -143,7 +141,8 @@ def well_formed(body: dict[str, Any], name: str) -> bool:
         and isinstance(body.get("score"), float | int | None)
         and isinstance(body.get("versions"), dict)
         and isinstance(files, dict)
-        and {*files} == {*FILES}
+        and TRAINER <= {*files} <= FILES
+        and WEIGHTS & {*files}
         and all(
             isinstance(entry, dict)
             and isinstance(entry.get("sha256"), str)
@@ -252,7 +251,7 @@ def restore(parts: Parts, folder: Path) -> dict[str, Any]:
     """Bring freshly assembled parts of the same settings to where a checkpoint was saved; its manifest."""
     manifest = verify(folder)
     config.must_agree(parts.config, config.read(folder / "config.toml"), folder)
-    fill(parts.policy, read_tensors(folder / "policy.safetensors"), folder / "policy.safetensors")
+    take_weights(parts.policy, folder)
     try:
         _take(parts, unpack(read_json(folder / "trainer.json"), read_tensors(folder / "trainer.safetensors")), folder)
     except LogpiError:
@@ -283,7 +282,7 @@ def _take(parts: Parts, state: dict[str, Any], folder: Path) -> None:
 def inherit(parts: Parts, run: Path) -> str:
     """The weights, and the normalisers, of an older run for a new one; what was taken, in words."""
     folder, skipped = choose(run)
-    fill(parts.policy, read_tensors(folder / "policy.safetensors"), folder / "policy.safetensors")
+    take_weights(parts.policy, folder)
     if parts.reference is not None and parts.config["run"]["reference"] is None:
         parts.reference.load_state_dict(parts.policy.state_dict())
     critic = unpack(read_json(folder / "trainer.json"), read_tensors(folder / "trainer.safetensors"))["critic"]

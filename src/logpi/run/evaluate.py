@@ -19,8 +19,10 @@ from logpi.envs.base import Resting
 from logpi.errors import LogpiError
 from logpi.policy import Policy
 from logpi.rollout.control import LONGEST, never_ends
+from logpi.run import config, language
 from logpi.run.checkpoint import choose
 from logpi.run.folder import finite, safe
+from logpi.run.language import Text
 from logpi.run.paths import is_path, wrappers
 from logpi.workers.construct import Built
 
@@ -34,6 +36,7 @@ class Evaluation:
     returns: list[float]
     lengths: list[int]
     deterministic: bool
+    unit: str = "episodes"
 
     @property
     def mean(self) -> float:
@@ -48,7 +51,8 @@ class Evaluation:
 
     def __str__(self) -> str:
         how = "deterministic" if self.deterministic else "sampled"
-        return f"{self.mean:.1f} ± {self.interval:.1f} over {len(self.returns)} episodes ({how})"
+        digits = 1 if self.unit == "episodes" else 3
+        return f"{self.mean:.{digits}f} ± {self.interval:.{digits}f} over {len(self.returns)} {self.unit} ({how})"
 
 
 @torch.no_grad()
@@ -94,6 +98,17 @@ def _played(policy: Policy, made: envs.Environments, seed: int, deterministic: b
     raise LogpiError(never_ends(LONGEST))
 
 
+def answered(
+    policy: Any, settings: Text, rewards: Any, prompts: int, deterministic: bool = False, seed: int = STARTS
+) -> Evaluation:
+    """The rewards of a language model's answers to prompts of the task's test, one each."""
+    from logpi.lm.answers import answers
+
+    limit = language.limit_of(settings, rewards.task)
+    found = answers(policy, rewards, prompts, limit, seed, deterministic)
+    return Evaluation(*found, deterministic, "prompts")
+
+
 def environment_of(
     run: Path, env: str | None = None, wrap: Sequence[str] = (), env_options: Sequence[str] = ()
 ) -> tuple[str, Built, envs.Backend]:
@@ -113,13 +128,28 @@ def environment_of(
     return name, construct, trained.get("backend", "auto") if same else "auto"
 
 
+def is_text(run: Path) -> bool:
+    """Is it the run of a language model?"""
+    return "task" in _trained_on(run, "")
+
+
+def text_kinds(run: Path, policy: Any, given: Any) -> tuple[str, list[Evaluation]]:
+    """(the task, greedy answers and sampled ones) of a language model's run, from its config.toml."""
+    trained = _trained_on(run, "")
+    if is_path(trained["task"]) and given.task is None:
+        raise LogpiError(f"This run used a task of yours ({trained['task']}): pass it again, --task {trained['task']}.")
+    settings = config.fill(Text(), trained | ({"task": given.task} if given.task else {}), str(run / "config.toml"))
+    with contextlib.closing(language.rewards_of(settings)) as rewards:
+        return settings.task, [answered(policy, settings, rewards, given.episodes, d, given.seed) for d in (True, False)]
+
+
 def _trained_on(run: Path, env: str | None) -> dict[str, Any]:
     """The section [run] of a run's config.toml; where there is none, {} for an environment that is named."""
     for folder in (run, run.parent.parent):
         if (folder / "config.toml").is_file():
             try:
                 found = tomllib.loads((folder / "config.toml").read_text())["run"]
-                return found | {"env": found["env"]}
+                return found if "task" in found else found | {"env": found["env"]}
             except (ValueError, KeyError) as wrong:
                 if env is None:
                     raise LogpiError(f"{folder / 'config.toml'} cannot be read ({wrong}): pass --env.") from wrong
@@ -144,14 +174,13 @@ def write(run: Path, env: str, seed: int, kinds: list[Evaluation]) -> Path:
 def in_new_process(run: Path, settings: Any, episodes: int) -> str:
     """What `logpi eval` says of the saved checkpoint, in a process that has nothing but the folder."""
     command = [sys.executable, "-m", "logpi", "eval", str(run), "--episodes", str(episodes)]
-    if settings.network:
-        command += ["--network", settings.network]
-    if is_path(settings.env):
-        command += ["--env", settings.env]
-    if settings.wrap:
+    own = {kind: getattr(settings, kind, None) or "" for kind in ("network", "env", "task")}
+    command += [word for kind, path in own.items() if is_path(path) for word in (f"--{kind}", path)]
+    if getattr(settings, "wrap", ()):
         command += ["--wrap", *settings.wrap]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         return f"could not be evaluated: {done.stderr.strip()}"
     *_, fixed, drawn, _ = done.stdout.splitlines()
-    return f"{episodes} fresh ones of the saved policy: {fixed.split(' over')[0]} (sampled: {drawn.split(' over')[0]})"
+    unit = "prompts it never saw" if isinstance(settings, Text) else "fresh ones"
+    return f"{episodes} {unit}, of the saved policy: {fixed.split(' over')[0]} (sampled: {drawn.split(' over')[0]})"

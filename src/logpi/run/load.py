@@ -55,6 +55,19 @@ def claimed_by(spec: dict[str, Any], observations: spaces.Space, actions: spaces
     return (set() if alone else {*spec["hidden"]}) | {chosen.outputs}
 
 
+def text_from(folder: Path, device: str) -> Any:
+    """The language model of a checkpoint, at the temperature that it was trained at."""
+    from logpi.lm import pretrained
+    from logpi.policy.tokens import Tokens
+    from logpi.run import config
+
+    model, tokenizer = pretrained.load(str(folder))
+    asked = config.read(folder / "config.toml").get("run", {})
+    policy = Tokens(model.eval(), tokenizer, float(asked.get("temperature", 1.0)), bool(asked.get("bf16", False)))
+    policy.model.to(device)  # type: ignore[operator, union-attr]
+    return policy.requires_grad_(False)
+
+
 def load(run: str | Path, network: Any = None, device: str = "cpu", allow_nonfinite: bool = False) -> Policy:
     """The policy of a run or of a checkpoint folder, normaliser included, ready for `.act(obs)`.
 
@@ -64,6 +77,8 @@ def load(run: str | Path, network: Any = None, device: str = "cpu", allow_nonfin
     folder, skipped = choose(Path(run))
     for reason in skipped:
         warnings.warn(f"Skipped: {reason}", stacklevel=2)
+    if (folder / "model.safetensors").is_file():
+        return text_from(folder, device)
     spec, space, own, dtype = described(folder / "policy.json")
     if own is not None and network is None:
         raise LogpiError(

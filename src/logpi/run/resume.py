@@ -22,7 +22,7 @@ from logpi.run import checkpoint, config
 from logpi.run.files import write_whole
 from logpi.run.folder import RunFolder, agrees, status_of, versions
 from logpi.run.paths import is_path, wrappers
-from logpi.run.setup import Settings, assemble, find_method, records
+from logpi.run.setup import Settings, assemble, find_method, kind_of, records
 from logpi.run.train import Options, carry_out
 
 
@@ -33,11 +33,12 @@ def resume(
     network: Any = None,
     steps: int | None = None,
     wrap: Sequence[str] = (),
+    task: str | None = None,
 ) -> Iterator[Record]:
     """Go on from a checkpoint that `record.save(folder)` or `logpi train` wrote, bit for bit; one record per iteration.
 
-    run: a checkpoint, a run folder, or the folder given to `record.save`. method, env, network and wrap are needed where they
-    were the caller's own. steps: another horizon, which moves schedules.
+    run: a checkpoint, a run folder, or the folder given to `record.save`. method, env, network, wrap and task are needed
+    where they were the caller's own. steps: another horizon, which moves schedules.
     """
     run = Path(run)
     folder, skipped = checkpoint.choose(run)
@@ -46,7 +47,7 @@ def resume(
     for line in changed(checkpoint.unseal(folder)["versions"]):
         warnings.warn(line, stacklevel=2)
     typed = {} if steps is None else {"steps": steps}
-    return records(reopen(folder, config.read(folder / "config.toml"), method, env, network, wrap, typed)[0])
+    return records(reopen(folder, config.read(folder / "config.toml"), method, env, network, wrap, typed, task)[0])
 
 
 def reopen(
@@ -57,15 +58,16 @@ def reopen(
     network: Any = None,
     wrap: Sequence[str] = (),
     typed: dict[str, Any] | None = None,
+    task: str | None = None,
 ) -> tuple[Parts, Settings, str]:
     """(parts as they were at a checkpoint, their settings, what a moved horizon does to schedules).
 
     asked: the sections of a config.toml. typed: settings instead of its own.
     """
-    given = {"method": method, "env": env, "network": network, "wrap": wrap}
+    given = {"method": method, "env": env, "network": network, "wrap": wrap, "task": task}
     name, page, settings, objects = named(str(folder), asked, given, typed or {})
     chance.seed(settings.seed)
-    parts = assemble(page, settings, **objects, name=name)
+    parts = assemble(page, settings, **objects, name=name, weights=folder)
     checkpoint.restore(parts, folder)
     return parts, settings, extend(parts, settings.steps)
 
@@ -79,7 +81,7 @@ def named(
         raise LogpiError(
             f"The config.toml of {where} does not say what was trained: it needs [method] with a name, and [run]."
         )
-    method, code = given["method"], {k: given[k] for k in ("env", "network")}
+    method, code = given["method"], {k: given.get(k) for k in ("env", "network", "task")}
     own = {k: v for k, v in asked["run"].items() if k in code and (is_path(str(v)) or v == "custom")}
     for kind, path, other in (("method", name, method), *((k, v, code[k]) for k, v in own.items())):
         if other is None and (kind != "method" or path not in METHODS):
@@ -87,9 +89,10 @@ def named(
             raise LogpiError(f"This run used {noun} of yours ({path}): pass it again, --{kind} {path}.")
     page = config.fill(find_method(method or name), asked["method"], where)
     paths: dict[str, Any] = {k: v for k, v in code.items() if isinstance(v, str)}
-    paths["wrap"] = [*wrappers(asked["run"].get("wrap", []), given.get("wrap") or (), where)]
-    settings = config.fill(Settings(), asked["run"] | paths | typed, where)
-    return name, page, settings, {k: None if isinstance(v, str) else v for k, v in code.items()}
+    if "wrap" in asked["run"]:
+        paths["wrap"] = [*wrappers(asked["run"]["wrap"], given.get("wrap") or (), where)]
+    settings: Any = config.fill(kind_of(asked["run"])(), asked["run"] | paths | typed, where)
+    return name, page, settings, {k: None if isinstance(code[k], str) else code[k] for k in ("env", "network")}
 
 
 def extend(parts: Parts, horizon: int) -> str:

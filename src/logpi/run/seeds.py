@@ -73,7 +73,7 @@ def train(name: str, method: Any, settings: Settings, options: Options) -> None:
     """Seeds settings.seed, settings.seed + 1, ...: a line for each, then mean and interval. A failed one leaves the others be."""
     wanted = range(settings.seed, settings.seed + options.seeds)
     check(Settings(seed=wanted[-1]))
-    where = Path(options.out) / safe(settings.env) / safe(name.rpartition(":")[2].lower() or name)
+    where = Path(options.out) / safe(settings.where) / safe(name.rpartition(":")[2].lower() or name)
     console = Console(highlight=False, soft_wrap=True, markup=False)
     versions()  # asked for once
     why = "--processes" if options.processes else why_not(name, method, settings, options)

@@ -4,14 +4,15 @@ import copy
 import dataclasses
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import gymnasium as gym
 import torch
 
 from logpi import envs
-from logpi.critic import build_critic, plan
+from logpi.critic import build_critic
 from logpi.device import pick
 from logpi.errors import LogpiError, nearest
 from logpi.layout import Seen, is_text, leaves
@@ -22,9 +23,11 @@ from logpi.page import Between, Count, Finite, Positive, check, option, page
 from logpi.policy import Policy, build_policy
 from logpi.policy.encoder import Picture
 from logpi.rollout.control import Control
+from logpi.run import language
+from logpi.run.language import Text
 from logpi.run.load import KINDS, load
+from logpi.run.optimizers import optimizers
 from logpi.run.paths import is_path, load_object
-from logpi.run.undecorated import undecorated
 
 LARGE = 32 * 32  # of a picture, and
 WIDE = 512  # units of a layer from which on a matrix product is worth several threads
@@ -67,16 +70,20 @@ class Settings:
     threads: Count | None = None  # of torch; else one, and all cores for layers wider than 512
     measure_gradient: Annotated[int, Between(0)] = 0  # iterations between measurements of the gradient's noise; 0: none
 
+    where = property(lambda self: self.env)
 
 def learn(method: Any = "ppo", env: str | Callable[[], gym.Env] = "CartPole-v1", **settings: Any) -> Iterator[Record]:
     """Train, one record per iteration: `for record in logpi.learn("ppo", "CartPole-v1", steps=50_000, clip=0.1): ...`.
 
     method: a name of METHODS, a page (class or instance), or an import path. Keywords are fields of the page or of
-    `Settings`. record["return"] is the mean of the last 100 episodes, record.policy acts, record.save(folder) writes a
+    `Settings`; with a `task` a language model is trained, and they are of `Text`. record["return"] is the mean of the last 100 episodes, record.policy acts, record.save(folder) writes a
     checkpoint that `logpi.load` reads. Sets torch's threads for the process.
     """
-    names = {f.name for f in dataclasses.fields(Settings)}
+    kind = kind_of(settings)
+    names = {f.name for f in dataclasses.fields(kind)}
     fields = {k: settings.pop(k) for k in list(settings) if k not in names}
+    if kind is Text:
+        return records(assemble(find_method(method, fields), Text(**settings)))
     network = settings.pop("network", None)
     given = Settings(
         **settings, env=env if isinstance(env, str) else "custom", network=network if isinstance(network, str) else None
@@ -85,11 +92,11 @@ def learn(method: Any = "ppo", env: str | Callable[[], gym.Env] = "CartPole-v1",
 
 
 def records(parts: Parts) -> Iterator[Record]:
-    """The loop, which closes its environments when it is left."""
+    """The loop, which closes what it collects from when it is left."""
     try:
         yield from loop(parts)
     finally:
-        parts.collect.envs.close()
+        parts.collect.close()
 
 
 def find_method(method: Any, fields: dict[str, Any] | None = None) -> Any:
@@ -105,7 +112,7 @@ def find_method(method: Any, fields: dict[str, Any] | None = None) -> Any:
             f"{name} is not a method page: it needs to be a dataclass with psi, objective, average, step, rows and critic."
         )
     known = [f.name for f in dataclasses.fields(method)]
-    taken = {f.name for f in dataclasses.fields(Settings)} & {*known}
+    taken = {f.name for kind in (Settings, Text) for f in dataclasses.fields(kind)} & {*known}
     if taken:
         raise LogpiError(f"{name}.{min(taken)} is the name of a setting of every run: give the field another name.")
     for field in fields or {}:
@@ -118,11 +125,25 @@ def find_method(method: Any, fields: dict[str, Any] | None = None) -> Any:
     return made
 
 
-def assemble(method: Any, settings: Settings, env: Any = None, network: Any = None, name: str | None = None) -> Parts:
+def kind_of(asked: Mapping[str, Any]) -> type[Settings] | type[Text]:
+    """Whose these keywords are: a run's in environments, or on a language model."""
+    return Text if {"task", "data"} & {*asked} else Settings
+
+
+def assemble(
+    method: Any,
+    settings: Settings | Text,
+    env: Any = None,
+    network: Any = None,
+    name: str | None = None,
+    weights: Path | None = None,
+) -> Parts:
     """Everything that `loop` needs, built from one seed. `env` and `network` may be objects of the caller's.
 
-    name: how the method was asked for, which a checkpoint's config.toml keeps.
+    name: how the method was asked for, which a checkpoint's config.toml keeps. weights: a checkpoint that will be restored.
     """
+    if isinstance(settings, Text):
+        return language.assemble(method, settings, name or name_of(method), weights)
     device, dtype = pick(settings.device), getattr(torch, settings.dtype)
     network = load_object(settings.network) if network is None and settings.network else network
     if network is not None and (not callable(network) or isinstance(network, torch.nn.Module)):
@@ -208,8 +229,10 @@ def twins(policy: Policy, critic: Any, joint: bool, settings: Settings) -> Any:
     return Fused(policy, critic, joint)
 
 
-def threads(settings: Settings, observations: gym.Space | None = None) -> int:
+def threads(settings: Settings | Text, observations: gym.Space | None = None) -> int:
     """As many as asked for; else one: for small layers a barrier costs more than it saves, and far more beside a neighbour."""
+    if isinstance(settings, Text):
+        return language.threads(settings)
     pictures = [] if observations is None else Seen(observations).of("picture")
     large = any(piece.end - piece.begin >= LARGE for piece in pictures)
     wide = large or (settings.network is None and max(settings.hidden, default=0) > WIDE)
@@ -255,31 +278,6 @@ def reference_policy(method: Any, settings: Settings, policy: Policy, network: A
     frozen = load(settings.reference, network) if settings.reference else copy.deepcopy(policy)
     frozen.must_fit(policy.spec["observations"], policy.spec["actions"])
     return frozen.place(pick(settings.device), getattr(torch, settings.dtype)).requires_grad_(False)
-
-
-def optimizers(
-    method: Any, name: str, policy: Policy, critic: Any
-) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer | None]:
-    """One for policy and critic where the page fits them jointly, else one for each."""
-    others = ("Optimizer", "LBFGS", "SparseAdam", "Muon")  # they need a closure, sparse gradients, matrices only
-    known = [x for x in dir(torch.optim) if isinstance(getattr(torch.optim, x), type) and x not in others]
-    if name not in known:
-        raise LogpiError(f"torch.optim has no optimiser {name!r} for any gradient.{nearest(name, known)}")
-    kind = getattr(torch.optim, name)
-    fused = next(policy.parameters()).device.type != "mps"
-    extra = {"eps": 1e-5, "fused": fused} if name in ("Adam", "AdamW") else {}
-    joint = critic is not None and joint_coef(method) is not None
-    params = [*policy.parameters(), *(critic.parameters() if joint else [])]
-    with undecorated():
-        own = None if joint or critic is None else kind(critic.parameters(), lr=plan(method).lr, **extra)
-        if hasattr(method, "lr"):
-            main = kind(params, lr=method.lr, **extra)
-        else:  # a natural step sets its own length; `ascend` refuses this one
-            main = torch.optim.SGD(params, lr=0.0)
-    for optimizer in (main, own):
-        for part in optimizer.param_groups if optimizer is not None else ():
-            part["initial_lr"] = part["lr"]
-    return main, own
 
 
 def must_part(rows: int, method: Any, memory: str) -> None:

@@ -27,6 +27,7 @@ from logpi.run.load import load
 from logpi.run.paths import is_path
 from logpi.run.plot import plot
 from logpi.run.processes import typed
+from logpi.run.language import Text
 from logpi.run.setup import Settings, assemble
 from logpi.run.stop import GRACE, Interrupted
 from logpi.run.train import Options, begin, safely
@@ -130,11 +131,13 @@ def taking_turns() -> Iterator[None]:
         sys.setswitchinterval(before)
 
 
-def why_not(name: str, method: Any, settings: Settings, options: Options) -> str:
+def why_not(name: str, method: Any, settings: Settings | Text, options: Options) -> str:
     """Why threads would not be honest, or would not pay: then the seeds need a process each. '': they are as good.
 
     An iteration is tried, which also compiles the kernels, once for all.
     """
+    if isinstance(settings, Text):
+        return "a language model is trained"
     paths = {"method": name, "environment": settings.env, "network": settings.network or ""}
     if own := [kind for kind, path in paths.items() if is_path(path)]:
         return f"the {own[0]} is code of yours"

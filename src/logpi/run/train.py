@@ -22,8 +22,9 @@ from logpi.loop import Parts, Record, loop
 from logpi.page import Between, Count, Finite, page
 from logpi.run import checkpoint, config
 from logpi.run.display import Display
-from logpi.run.evaluate import evaluate, in_new_process
+from logpi.run.evaluate import Evaluation, answered, evaluate, in_new_process
 from logpi.run.folder import RunFolder
+from logpi.run.language import Text
 from logpi.run.paths import is_path
 from logpi.run.plot import plot
 from logpi.run.setup import Settings, assemble
@@ -54,27 +55,28 @@ class Options:
     quiet: bool = False  # no display
 
 
-def train(name: str, method: Any, settings: Settings, options: Options) -> Path:
+def train(name: str, method: Any, settings: Settings | Text, options: Options) -> Path:
     """A new run: its folder. What was reached, how fast, and what to type next is printed in three lines."""
     parts, folder, note = begin(name, method, settings, options, sys.argv[1:])
     return carry_out(parts, settings, options, folder, note)
 
 
 def begin(
-    name: str, method: Any, settings: Settings, options: Options, typed: list[str]
+    name: str, method: Any, settings: Settings | Text, options: Options, typed: list[str]
 ) -> tuple[Parts, RunFolder, str]:
     """The parts of a new run, its folder, and whose weights it starts from, in words."""
     chance.seed(settings.seed)
-    parts = assemble(method, settings, name=name)
+    older = checkpoint.choose(Path(options.init))[0] if options.init else None
+    parts = assemble(method, settings, name=name, weights=older)
     note = f"weights: {checkpoint.inherit(parts, Path(options.init))}" if options.init else ""
     short = name.rpartition(":")[2].lower() or name
     asked = config.dump(config.sections(name, method, settings, options))
-    folder = RunFolder.create(options.out, settings.env, short, settings.seed)
-    folder.describe(asked, parts.collect.envs.backend, typed)
+    folder = RunFolder.create(options.out, settings.where, short, settings.seed)
+    folder.describe(asked, parts.collect.backend, typed)
     return parts, folder, note
 
 
-def carry_out(parts: Parts, settings: Settings, options: Options, folder: RunFolder, note: str) -> Path:
+def carry_out(parts: Parts, settings: Settings | Text, options: Options, folder: RunFolder, note: str) -> Path:
     """Run the loop from where `parts` stand; save, tell, evaluate. A signal ends the process with 128 + its number."""
     name, start, began = parts.config["method"]["name"], parts.state["steps"], time.perf_counter()
     with Stop() as stop:
@@ -96,23 +98,22 @@ def carry_out(parts: Parts, settings: Settings, options: Options, folder: RunFol
 
 
 def safely(
-    parts: Parts, settings: Settings, options: Options, folder: RunFolder, note: str, stop: Asked
+    parts: Parts, settings: Settings | Text, options: Options, folder: RunFolder, note: str, stop: Asked
 ) -> tuple[Record | None, str]:
     """`follow`, with a checkpoint before and after; a failure is written down. None: its last iteration was given up."""
     name, start = parts.config["method"]["name"], parts.state["steps"]
-    seed, backend = settings.seed, parts.collect.envs.backend
     many = f"{torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}"
-    title = f"{name} on {settings.env} ({backend} environments), {many}, seed {seed}: {folder.path}"
+    title = f"{name} on {settings.where} ({parts.collect.source}), {many}, seed {settings.seed}: {folder.path}"
     with contextlib.ExitStack() as last:
         last.callback(folder.close)
-        last.callback(parts.collect.envs.close)
+        last.callback(parts.collect.close)
         try:
             folder.status("running")
             if not any(folder.checkpoints.glob("step-*")):
                 keep(parts, folder, options)
             with Display(title, settings.steps, start, options.quiet) as display:
                 display.say(note)
-                display.say(getattr(parts.collect.envs, "note", ""))
+                display.say(parts.collect.note)
                 record, state = follow(parts, settings, options, folder, stop, display)
             stop.settled()
             keep(parts, folder, options, record)
@@ -129,7 +130,7 @@ def safely(
 
 
 def follow(
-    parts: Parts, settings: Settings, options: Options, folder: RunFolder, stop: Asked, display: Display
+    parts: Parts, settings: Settings | Text, options: Options, folder: RunFolder, stop: Asked, display: Display
 ) -> tuple[Record, str]:
     """Log every iteration, evaluate and save now and then; to the horizon, the target return, or a signal."""
     saved = looked = parts.state["steps"]
@@ -167,16 +168,23 @@ def views(options: Options, folder: RunFolder, start: int) -> contextlib.Abstrac
     return contextlib.closing(track.open(options.track, folder.path, start or None))
 
 
-def evaluator(parts: Parts, settings: Settings) -> Callable[[], dict[str, float]]:
-    """Ten episodes of the policy as it is, in environments of their own, that leave no trace in the training."""
+def evaluator(parts: Parts, settings: Any) -> Callable[[], dict[str, float]]:
+    """Ten episodes of the policy as it is, in environments of their own, that leave no trace in the training; of a
+    language model its answers to a hundred prompts that training never shows."""
+    if isinstance(settings, Text):
+        return lambda: told_of(answered(parts.policy, settings, parts.collect.rewards, 100))
     construct = envs.construction(settings.env, settings.env_options, settings.wrap, settings.masks)
 
     def look() -> dict[str, float]:
         with chance.untouched():
             found = evaluate(parts.policy, construct, 10, backend=settings.backend)
-        return {"eval_return": found.mean, "eval_interval": found.interval}
+        return told_of(found)
 
     return look
+
+
+def told_of(found: Evaluation) -> dict[str, float]:
+    return {"eval_return": found.mean, "eval_interval": found.interval}
 
 
 def keep(parts: Parts, folder: RunFolder, options: Options, record: Record | None = None) -> None:
@@ -192,8 +200,8 @@ def keep(parts: Parts, folder: RunFolder, options: Options, record: Record | Non
 
 def tell_failures(parts: Parts, folder: RunFolder, display: Display) -> None:
     """What broke and was restarted: a line each, and the environment's own traceback in failures/."""
-    while parts.collect.envs.failures:
-        failure = parts.collect.envs.failures.pop(0)
+    while parts.collect.failures:
+        failure = parts.collect.failures.pop(0)
         display.say(f"{failure} It was restarted; more in {write_failure(folder, failure.details)}.")
 
 
@@ -246,11 +254,11 @@ def report(name: str, run: Path, record: Record, steps: int, state: str, seconds
     Console(highlight=False, soft_wrap=True).print(f"{reached}\n{speed}\n{following}", markup=False)
 
 
-def resume_line(name: str, settings: Settings, run: Path) -> str:
+def resume_line(name: str, settings: Any, run: Path) -> str:
     """What to type to go on; code of the user's is named again."""
-    own = {"method": name, "env": settings.env, "network": settings.network or ""}
+    own = {"method": name} | {kind: getattr(settings, kind, None) or "" for kind in ("env", "network", "task")}
     again = [word for kind, path in own.items() if is_path(path) for word in (f"--{kind}", path)]
-    again += ["--wrap", *settings.wrap] if settings.wrap else []
+    again += ["--wrap", *settings.wrap] if getattr(settings, "wrap", ()) else []
     return shlex.join([command(), "resume", str(run), *again])
 
 

@@ -25,6 +25,7 @@ class Resume:
     method: str | None = None  # ./file.py:MyMethod, where the run used one of yours
     env: str | None = None  # ./file.py:MyEnv, the same
     network: str | None = None  # ./file.py:build, the same
+    task: str | None = None  # ./file.py:MyTask, the same
     wrap: tuple[str, ...] = ()  # ./file.py:MyWrapper, the same
     evaluate: int | None = None  # episodes at the end
     quiet: bool = False  # no display
@@ -40,4 +41,4 @@ def main(args: list[str]) -> None:
         changes["until"] = None
     names = ("steps", "workers", "step_timeout", "on_failure", "measure_gradient")
     typed = {k: getattr(given, k) for k in names if getattr(given, k) is not None}
-    go_on(given.run, typed, changes, {k: getattr(given, k) for k in ("method", "env", "network", "wrap")})
+    go_on(given.run, typed, changes, {k: getattr(given, k) for k in ("method", "env", "network", "task", "wrap")})

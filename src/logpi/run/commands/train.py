@@ -9,7 +9,8 @@ from logpi.methods import METHODS
 from logpi.run import config, recipes, seeds
 from logpi.run.flags import parse, peek, together
 from logpi.run.paths import wrappers
-from logpi.run.setup import Settings, find_method
+from logpi.run.language import Text
+from logpi.run.setup import Settings, find_method, kind_of
 from logpi.run.train import Options, train
 
 USAGE = f"""\
@@ -34,8 +35,9 @@ INHERITED = (  # with weights
         "shared",
     ),
     *("normalise_obs", "normalise_reward", "dtype"),
+    *("task", "level", "model", "temperature", "max_tokens"),
 )
-CODE = ("env", "network")  # settings that may name code
+CODE = ("env", "network", "task")  # settings that may name code
 
 
 def main(args: list[str]) -> None:
@@ -52,9 +54,9 @@ def main(args: list[str]) -> None:
     if taken:
         raise LogpiError(f"{name} has a field {min(taken)}, which logpi train uses itself: give it another name.")
     (start, settings, options), recipe, tuned = defaults(
-        name, method, peek(rest, (*CODE, "wrap", "config", "recipe", "like", "init"))
+        name, method, peek(rest, (*CODE, "data", "wrap", "config", "recipe", "like", "init"))
     )
-    groups = [("method", type(method), start), ("run", Settings, settings), ("options", Options, options)]
+    groups = [("method", type(method), start), ("run", type(settings), settings), ("options", Options, options)]
     given = parse(together(groups), rest, f"logpi train {name}", type(method).__doc__ or "")
     options = dataclasses.replace(given.options, config=None, recipe=recipe)  # the run's config.toml has all they said
     in_force = [line for record in (given.method, given.run) for line in _told(record, tuned)]
@@ -67,7 +69,7 @@ def main(args: list[str]) -> None:
         train(name, given.method, given.run, options)
 
 
-def defaults(name: str, page: Any, told: dict[str, str]) -> tuple[tuple[Any, Settings, Options], str, dict[str, Any]]:
+def defaults(name: str, page: Any, told: dict[str, str]) -> tuple[tuple[Any, Settings | Text, Options], str, dict[str, Any]]:
     """What the flags start from: the page's own < recipe < what --init was trained in < --config; the recipe, what it set.
 
     A file that names every field, as a run's config.toml does, leaves nothing to a recipe.
@@ -82,7 +84,9 @@ def defaults(name: str, page: Any, told: dict[str, str]) -> tuple[tuple[Any, Set
     init = told.get("init", options.init)
     inherited = _typed(_inherited(Path(init)), told, init) if init else {}
     given = _typed(asked.get("run", {}), told, where)
-    env = told.get("env") or config.fill(config.fill(Settings(), inherited, f"{init}"), given, where).env
+    kind = kind_of(told | inherited | given)
+    named = {k: v for k, v in told.items() if k in ("env", "task", "data")}
+    world = config.fill(config.fill(kind(), inherited, f"{init}"), given | named, where).where
     if "like" in told and "recipe" in told:
         raise LogpiError("--like stands in the place of a recipe: leave --recipe away.")
     if "recipe" in told:
@@ -94,9 +98,9 @@ def defaults(name: str, page: Any, told: dict[str, str]) -> tuple[tuple[Any, Set
     if every <= asked.get("method", {}).keys() and "recipe" not in told:
         found, tuned = options.recipe, {}
     else:
-        found, tuned = recipes.choose(told.get("recipe", options.recipe), name, env)
+        found, tuned = recipes.choose(told.get("recipe", options.recipe), name, world)
     title = f"the recipe {found}"
-    start, settings = (config.fill(r, tuned.get(t, {}), title) for r, t in ((page, "method"), (Settings(), "run")))
+    start, settings = (config.fill(r, tuned.get(t, {}), title) for r, t in ((page, "method"), (kind(), "run")))
     tuned = {key: getattr(start if t == "method" else settings, key) for t, fields in tuned.items() for key in fields}
     settings = config.fill(config.fill(settings, inherited, f"{init}"), given, where)
     start = config.fill(start, asked.get("method", {}), where)

@@ -1,0 +1,69 @@
+"""Keys and values of a growing text, in room kept ahead: transformers' own cache copies all of it at every token."""
+
+from typing import Any
+
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+
+AHEAD = 64  # tokens for which there is room at first; it doubles
+
+
+class Slots(DynamicLayer):
+    """One layer: [n, heads, room, size], of which the first `filled` tokens count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.filled = 0
+        self.room: list[Tensor] = []
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self.room = [x.new_empty(0) for x in (key_states, value_states)]
+        self.is_initialized = True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        begin, self.filled = self.filled, self.filled + key_states.shape[-2]
+        for k, new in enumerate((key_states, value_states)):
+            if not begin or self.room[k].shape[-2] < self.filled:
+                self.room[k] = self._more(self.room[k], new, begin)
+            self.room[k][:, :, begin : self.filled] = new
+        self.keys, self.values = (x[:, :, : self.filled] for x in self.room)
+        return self.keys, self.values
+
+    def _more(self, old: Tensor, new: Tensor, filled: int) -> Tensor:
+        """Room for twice as much."""
+        n, heads, _, size = new.shape
+        room = new.new_empty(n, heads, max(self.filled + AHEAD, 2 * filled), size)
+        if filled:
+            room[:, :, :filled] = old[:, :, :filled]
+        return room
+
+    def get_seq_length(self) -> int:
+        return self.filled
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.filled + query_length, 0
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        self.room = [x.index_select(0, indices) for x in self.room]
+        self.keys, self.values = (x[:, :, : self.filled] for x in self.room)
+
+
+def cache_for(config: Any) -> Cache:
+    """What a model keeps of the text; layers that forget (sliding windows) or fold it (linear attention) as transformers has them."""
+    cache = DynamicCache(config=config)
+    cache.layers = [Slots() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
+
+
+def rows_may_change(cache: Cache) -> bool:
+    """Can rows be repeated and dropped in every layer?"""
+    return all(hasattr(layer, "batch_select_indices") for layer in cache.layers)
+
+
+def select(cache: Cache, rows: Tensor) -> None:
+    """These rows, in this order, may be several times."""
+    for layer in cache.layers:
+        layer.batch_select_indices(rows)  # type: ignore[attr-defined]

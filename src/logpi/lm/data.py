@@ -1,0 +1,92 @@
+"""Data of the user's own: JSONL or Parquet with a `prompt` (text, or a chat) and any other columns for the reward."""
+
+import json
+import random
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from logpi.errors import LogpiError
+from logpi.lm.tasks.task import Split, held_out
+
+
+class Table:
+    """A task of rows. One in ten prompts is held out, by the prompt itself; `data:test` files are not needed."""
+
+    letters = ""  # its prompts need a tokenizer of their own
+    limit = None
+
+    def __init__(self, file: Path) -> None:
+        self.file, rows = file, read(file)
+        for number, row in enumerate(rows, 1):
+            must_have_prompt(row, file, number)
+        names = {*rows[0]}
+        if odd := next((n for n, row in enumerate(rows, 1) if {*row} != names), None):
+            raise LogpiError(f"Row {odd} of {file} has other columns than the first: give all rows the same.")
+        held = [held_out(key(row["prompt"])) for row in rows]
+        self.splits: dict[Split, list[dict[str, Any]]] = {
+            "train": [row for row, out in zip(rows, held, strict=True) if not out],
+            "test": [row for row, out in zip(rows, held, strict=True) if out],
+        }
+        if not self.splits["train"]:
+            raise LogpiError(f"{file} has {len(rows)} rows, all held out for the test: give more.")
+        if not self.splits["test"]:
+            self.splits["test"] = self.splits["train"]
+        self.order = lru_cache(4)(self._order)
+
+    def numbered(self, split: Split, seed: int | str, number: int) -> dict[str, Any]:
+        """Every row of a split once in each pass, in an order of that pass."""
+        rows = self.splits[split]
+        again, place = divmod(number, len(rows))
+        return rows[self.order(split, seed, again)[place]]
+
+    def _order(self, split: Split, seed: int | str, again: int) -> list[int]:
+        order = [*range(len(self.splits[split]))]
+        random.Random(f"{seed}/{split}/{again}").shuffle(order)
+        return order
+
+    def reward(self, prompts: list[str], completions: list[str], **columns: list[Any]) -> list[float]:
+        """Data say no reward: with an `answer` it is 1 for that answer to the letter, but for space around it."""
+        if "answer" not in columns:
+            raise LogpiError(f"{self.file} has no column answer: give a reward with --reward ./file.py:f.")
+        return [float(said.strip() == str(right).strip()) for said, right in zip(completions, columns["answer"], strict=True)]
+
+
+def read(file: Path) -> list[dict[str, Any]]:
+    """The rows of a file, at least one."""
+    if not file.is_file():
+        raise LogpiError(f"There is no file {file}: --data takes a .jsonl or a .parquet file.")
+    if file.suffix == ".parquet":
+        try:
+            import pyarrow.parquet
+        except ImportError as missing:
+            raise LogpiError('Parquet needs pyarrow: pip install "logpi[tasks]"') from missing
+        rows = pyarrow.parquet.read_table(file).to_pylist()
+    else:
+        rows = [_row(line, file, n) for n, line in enumerate(file.read_text().splitlines(), 1) if line.strip()]
+    if not rows:
+        raise LogpiError(f"{file} is empty: give at least one row.")
+    return rows
+
+
+def _row(line: str, file: Path, number: int) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as wrong:
+        raise LogpiError(f"Line {number} of {file} is not JSON ({wrong}): each line is one object.") from wrong
+    if not isinstance(row, dict):
+        raise LogpiError(f"Line {number} of {file} is a {type(row).__name__}: each line is one object.")
+    return row
+
+
+def must_have_prompt(row: dict[str, Any], file: Path, number: int) -> None:
+    """A text that is not empty, or a chat: a list of {'role', 'content'}."""
+    prompt = row.get("prompt")
+    chat = isinstance(prompt, list) and prompt and all(isinstance(x, dict) and {"role", "content"} <= {*x} for x in prompt)
+    if not (chat or (isinstance(prompt, str) and prompt)):
+        raise LogpiError(f"Row {number} of {file} has no prompt: a text, or a list of messages with role and content.")
+
+
+def key(prompt: str | list[dict[str, Any]]) -> str:
+    """A prompt as one text, for its sum."""
+    return prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True)

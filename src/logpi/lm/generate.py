@@ -1,0 +1,161 @@
+"""The generation engine: text goes on token by token. It knows nothing of learning.
+
+Each prompt is read once and shared by its copies; rows that are done leave; every row draws from a seed of its own, so that
+what it says does not depend on its company; log pi is that of what was drawn, under the distribution that drew it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from logpi.errors import LogpiError
+from logpi.lm.cache import cache_for, rows_may_change, select
+from logpi.lm.draws import uniform
+from logpi.policy.tokens import Tokens
+
+CROWDED = 0.85  # rows leave once fewer than this share go on: moving keys and values has its price
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a token is chosen. Cut-offs are for evaluation: training draws from the whole distribution."""
+
+    greedy: bool = False
+    top_k: int = 0  # only so many of the likeliest; 0: all
+    top_p: float = 1.0  # only the likeliest that together have this probability
+
+    def log_p(self, logits: Tensor) -> Tensor:
+        """The logarithms [n, V] of what is drawn from."""
+        if self.top_k:
+            least = logits.topk(min(self.top_k, logits.shape[-1])).values[..., -1:]
+            logits = logits.masked_fill(logits < least, -torch.inf)
+        if self.top_p < 1.0:
+            ordered, place = logits.sort(descending=True)
+            before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
+            logits = logits.masked_fill((before >= self.top_p).gather(-1, place.argsort(-1)), -torch.inf)
+        return logits.log_softmax(-1)
+
+
+TRAINING = Sampling()
+
+
+@dataclass(frozen=True)
+class Completions:
+    """What was said after each prompt, copies of a prompt side by side; 0 behind the end."""
+
+    tokens: Tensor  # [B, L]
+    log_pi: Tensor  # [B, L]
+    length: Tensor  # [B]  tokens said, an end token included
+    ended: Tensor  # [B] bool  by an end token; False: at the limit
+
+
+def generate(
+    policy: Tokens,
+    prompts: Sequence[Sequence[int]],
+    seeds: Tensor,
+    limit: int,
+    ends: Sequence[int],
+    copies: int = 1,
+    how: Sampling = TRAINING,
+) -> Completions:
+    """Up to `limit` tokens after each prompt (ids), `copies` times, until a token of `ends`; seeds [B], one for each row."""
+    must_fit(policy, prompts, limit)
+    with torch.inference_mode():
+        found = Speech(policy, prompts, seeds, limit, ends, copies, how).run()
+    return Completions(*(x.clone() for x in found))  # which a gradient may pass
+
+
+def must_fit(policy: Tokens, prompts: Sequence[Sequence[int]], limit: int) -> None:
+    """Refuse empty prompts, and those that with their answers are longer than the model's context."""
+    if not prompts or not all(prompts):
+        raise LogpiError("A prompt is empty: it must have one token at least.")
+    longest = max(map(len, prompts))
+    if policy.context is not None and longest + limit > policy.context:
+        raise LogpiError(
+            f"A prompt of {longest} tokens and an answer of up to {limit} are longer than the model's context of"
+            f" {policy.context}: use shorter prompts or a smaller --max-tokens."
+        )
+
+
+class Speech:
+    """Rows that go on. `row` says which of all B stands where."""
+
+    def __init__(
+        self,
+        policy: Tokens,
+        prompts: Sequence[Sequence[int]],
+        seeds: Tensor,
+        limit: int,
+        ends: Sequence[int],
+        copies: int,
+        how: Sampling,
+    ) -> None:
+        like, self.policy, self.how, self.limit = policy.head.project.weight, policy, how, limit
+        self.device, rows = like.device, len(prompts) * copies
+        self.seeds, self.ends = seeds.to(self.device), torch.tensor(list(ends), device=self.device)
+        self.tokens = torch.zeros(rows, limit, dtype=torch.long, device=self.device)
+        self.log_pi = torch.zeros(rows, limit, dtype=torch.promote_types(like.dtype, torch.float32), device=self.device)
+        self.length = torch.full((rows,), limit, device=self.device)
+        self.ended = torch.zeros(rows, dtype=torch.bool, device=self.device)
+        self.row = torch.arange(rows, device=self.device)
+        self.cache = cache_for(policy.model.config)
+        self.hidden = self._read(prompts).repeat_interleave(copies, 0)
+        self.position = self.position.repeat_interleave(copies)
+        if copies > 1:
+            self._keep(torch.arange(len(prompts), device=self.device).repeat_interleave(copies))
+
+    def _read(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """Every prompt once, the shorter ones behind padding: the hidden state of its last token, [P, H]."""
+        longest = max(map(len, prompts))
+        ids = torch.tensor([[0] * (longest - len(p)) + [*p] for p in prompts], device=self.device)
+        self.position = torch.tensor([len(p) for p in prompts], device=self.device)  # of the next token
+        slot = torch.arange(longest, device=self.device) - (longest - self.position)[:, None]
+        self.seen = None if all(len(p) == longest for p in prompts) else slot >= 0  # [n, tokens]
+        return self._ask(ids, slot.clamp(min=0))[:, -1]
+
+    def _ask(self, ids: Tensor, position: Tensor) -> Tensor:
+        mask = {} if self.seen is None else {"attention_mask": self.seen.long()}
+        more = {self.policy.cache_name: self.cache, "position_ids": position} | mask
+        return self.policy.hidden(ids, **more)
+
+    def _keep(self, rows: Tensor) -> None:
+        select(self.cache, rows)
+        if self.seen is not None:
+            self.seen = self.seen[rows]
+
+    def run(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        going = torch.ones_like(self.ended)
+        for t in range(self.limit):
+            token, log_pi = self._choose(t)
+            self.tokens[self.row, t] = torch.where(going, token, 0)
+            self.log_pi[self.row, t] = torch.where(going, log_pi, 0.0)
+            over = going & torch.isin(token, self.ends)
+            self.length[self.row] = torch.where(over, t + 1, self.length[self.row])
+            self.ended[self.row] |= over
+            going = going & ~over
+            count = int(going.sum())
+            if not count or t + 1 == self.limit:
+                break
+            if count < CROWDED * len(going) and rows_may_change(self.cache):
+                here = going.nonzero()[:, 0]
+                self._keep(here)
+                self.row, self.position, token, going = (x[here] for x in (self.row, self.position, token, going))
+            if self.seen is not None:
+                self.seen = torch.nn.functional.pad(self.seen, (0, 1), value=True)
+            self.hidden = self._ask(token[:, None], self.position[:, None])[:, -1]
+            self.position = self.position + 1
+        longest = int(self.length.max())
+        return self.tokens[:, :longest], self.log_pi[:, :longest], self.length, self.ended
+
+    def _choose(self, t: int) -> tuple[Tensor, Tensor]:
+        """(token, its log pi), [n]: the first whose cumulative probability exceeds the row's uniform number."""
+        log_p = self.how.log_p(self.policy.head.logits(self.hidden))
+        if self.how.greedy:
+            token = log_p.argmax(-1)
+        else:
+            below = log_p.exp().double().cumsum(-1)
+            at = uniform(self.seeds[self.row], t)[:, None] * below[:, -1:]
+            token = torch.searchsorted(below, at, right=True)[:, 0].clamp(max=log_p.shape[-1] - 1)
+        return token, log_p.gather(-1, token[:, None])[:, 0]

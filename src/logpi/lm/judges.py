@@ -1,0 +1,104 @@
+"""Reward functions of the user's, in processes that can be killed: what hangs, dies or eats memory costs its own reward alone."""
+
+import contextlib
+import json
+import math
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+PATIENCE = 4  # times the limit that all questions of one batch may take together
+
+
+class Broken(Exception):  # noqa: N818
+    """A reward function did not give what was asked for, in words."""
+
+
+class Judge:
+    """One function in one process. `failed` stands for what it could not say; how often, and why last, is kept."""
+
+    def __init__(self, path: str, limit: float = 10.0, memory: int = 0, failed: float = 0.0) -> None:
+        self.path, self.limit, self.memory, self.failed = path, limit, memory, failed
+        self.process: subprocess.Popen[bytes] | None = None
+        self.got = b""
+        self.failures, self.reason = 0, ""
+        self.name = path.rpartition(":")[2]
+
+    def __call__(self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]) -> list[float]:
+        """A reward for each completion; a batch that fails is asked again in halves, to find who is to blame."""
+        self.until = time.monotonic() + PATIENCE * self.limit
+        return self._ask([*prompts], [*completions], {k: [*v] for k, v in columns.items()})
+
+    def _ask(self, prompts: list[str], completions: list[str], columns: dict[str, list[Any]]) -> list[float]:
+        try:
+            if time.monotonic() > self.until:
+                raise Broken(self.reason or "too slow")
+            return self._once(prompts, completions, columns)
+        except Broken as wrong:
+            self.reason = str(wrong)
+        if len(completions) == 1 or time.monotonic() > self.until:
+            self.failures += len(completions)
+            return [self.failed] * len(completions)
+        half = len(completions) // 2
+        parts = (slice(None, half), slice(half, None))
+        return [
+            x for at in parts for x in self._ask(prompts[at], completions[at], {k: v[at] for k, v in columns.items()})
+        ]
+
+    def _once(self, prompts: list[str], completions: list[str], columns: dict[str, list[Any]]) -> list[float]:
+        request = {"prompts": prompts, "completions": completions, "columns": columns}
+        told = self._exchange(json.dumps(request).encode() + b"\n")
+        if "error" in told:
+            raise Broken(told["error"])
+        found = told["rewards"]
+        if len(found) != len(completions):
+            raise Broken(f"it returned {len(found)} numbers for {len(completions)} completions")
+        if not all(x is not None and math.isfinite(x) for x in found):
+            raise Broken("it returned what is no finite number")
+        return found
+
+    def _exchange(self, request: bytes) -> dict[str, Any]:
+        process, deadline = self._started(), time.monotonic() + self.limit
+        assert process.stdin is not None and process.stdout is not None
+        writer, reader = process.stdin.fileno(), process.stdout.fileno()
+        os.set_blocking(writer, False)
+        try:
+            while b"\n" not in self.got:
+                wanted = [writer] if request else []
+                readable, writable, _ = select.select([reader], wanted, [], max(0.0, deadline - time.monotonic()))
+                if not readable and not writable:
+                    self.close()
+                    raise Broken(f"it took more than {self.limit:g} s")
+                if writable:
+                    request = request[os.write(writer, request[: select.PIPE_BUF]) :]
+                if readable:
+                    part = os.read(reader, 1 << 16)
+                    if not part:
+                        raise BrokenPipeError
+                    self.got += part
+        except BrokenPipeError as gone:
+            code = process.wait()
+            self.close()
+            raise Broken(f"its process ended (exit code {code})") from gone
+        line, _, self.got = self.got.partition(b"\n")
+        told: dict[str, Any] = json.loads(line)
+        return told
+
+    def _started(self) -> "subprocess.Popen[bytes]":
+        if self.process is None:
+            command = [sys.executable, "-m", "logpi.lm.judge", self.path, str(self.memory)]
+            self.process, self.got = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE), b""
+        return self.process
+
+    def close(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            for pipe in (self.process.stdin, self.process.stdout):
+                with contextlib.suppress(OSError):
+                    pipe.close()  # type: ignore[union-attr]
+            self.process.wait()
+            self.process = None

@@ -1,0 +1,100 @@
+"""A causal LM and its tokenizer: from a folder, from the hub by name, or tiny and new."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from logpi.errors import LogpiError
+
+CONTEXT = 512  # letters of prompt and answer together
+SIZES = {"tiny": (2, 64), "small": (3, 128)}  # layers, width
+KEPT = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+
+
+def new(size: str, alphabet: str, eager: bool = False) -> tuple[nn.Module, Any]:
+    """A GPT-2 of a few layers with random weights, in whose vocabulary each letter is a token; it computes in any float type."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from logpi.lm.letters import letters
+
+    tokenizer = letters(alphabet)
+    layers, width = SIZES[size]
+    config = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_embd=width,
+        n_layer=layers,
+        n_head=4,
+        n_positions=CONTEXT,
+        initializer_range=0.08,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=tokenizer.eos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        tie_word_embeddings=False,
+        attn_implementation="eager" if eager else "sdpa",
+    )
+    return GPT2LMHeadModel(config), tokenizer
+
+
+def load(where: str, eager: bool = False) -> tuple[nn.Module, Any]:
+    """(model, tokenizer) of a folder or a hub name: safetensors only, no code of the folder's. eager: plain attention."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    if Path(where).is_dir():
+        must_be_whole(Path(where))
+    elif where.startswith((".", "/")) or where.count("/") > 1:
+        raise LogpiError(f"There is no folder {where}: --model takes a folder, the name of a hub model, or tiny.")
+    how = {"trust_remote_code": False}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            where, use_safetensors=True, dtype="auto", attn_implementation="eager" if eager else "sdpa", **how
+        )
+        tokenizer = AutoTokenizer.from_pretrained(where, **how)
+    except (OSError, ValueError, KeyError, ImportError) as wrong:
+        first = " ".join(str(wrong).split())[:200]
+        raise LogpiError(f"The model {where} cannot be loaded: {first}.") from wrong
+    must_match(model, tokenizer, where)
+    return model, tokenizer
+
+
+def must_be_whole(folder: Path) -> None:
+    """Refuse a folder without a model, or with weights that only a pickle holds."""
+    if not (folder / "config.json").is_file():
+        raise LogpiError(f"{folder} is no model: it has no config.json.")
+    try:
+        json.loads((folder / "config.json").read_text())
+    except ValueError as wrong:
+        raise LogpiError(f"{folder / 'config.json'} is not JSON ({wrong}): save the model again.") from wrong
+    if not [*folder.glob("*.safetensors")]:
+        pickles = [x.name for pattern in ("*.bin", "*.pt", "*.pth") for x in folder.glob(pattern)]
+        there = f"only {pickles[0]}, and a pickle can run code" if pickles else "none"
+        raise LogpiError(f"{folder} has no weights as safetensors ({there}): save it with safetensors.")
+
+
+def must_match(model: Any, tokenizer: Any, where: str) -> None:
+    """Refuse a tokenizer that has tokens which the model does not, or no token for the end; and projections unlike the plain one."""
+    rows = model.get_output_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise LogpiError(
+            f"The tokenizer of {where} has {len(tokenizer):,} tokens, its model {rows:,}: they are of two different models."
+        )
+    if tokenizer.eos_token_id is None:
+        raise LogpiError(f"The tokenizer of {where} has no end token: set eos_token in its tokenizer_config.json.")
+    probe = torch.arange(min(4, rows))[None]
+    with torch.no_grad():
+        said = model(input_ids=probe).logits
+        own = model.get_output_embeddings()(model.get_decoder()(input_ids=probe).last_hidden_state)
+    if not torch.allclose(said, own, atol=1e-4, rtol=1e-4):
+        raise LogpiError(
+            f"{where} changes its logits after the projection ({type(model).__name__}): logpi does not know such models yet."
+        )
+
+
+def save(model: Any, tokenizer: Any, folder: Path) -> None:
+    """What transformers alone reads."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

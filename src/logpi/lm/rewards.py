@@ -1,0 +1,68 @@
+"""What completions are worth: functions with TRL's signature, f(prompts, completions, **columns) -> list[float]."""
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from logpi.errors import LogpiError
+from logpi.lm.judges import Judge
+from logpi.lm.tasks.task import Task
+
+Reward = Callable[..., list[float]]
+
+
+def score(
+    reward: Reward, prompts: Sequence[str], completions: Sequence[str], columns: dict[str, list[Any]]
+) -> list[float]:
+    """One finite number for each completion, or one sentence about what came instead."""
+    found = reward(prompts=[*prompts], completions=[*completions], **columns)
+    name = getattr(reward, "__name__", type(reward).__name__)
+    if not isinstance(found, list | tuple) or len(found) != len(completions):
+        told = f"{len(found)} numbers" if isinstance(found, list | tuple) else f"a {type(found).__name__}"
+        raise LogpiError(f"The reward {name} returned {told} for {len(completions)} completions: return one for each.")
+    for k, x in enumerate(found):
+        if not isinstance(x, int | float) or not math.isfinite(x):
+            said = completions[k] if len(completions[k]) <= 60 else completions[k][:60] + "..."
+            raise LogpiError(f"The reward {name} returned {x!r} for the completion {said!r}: return a finite number.")
+    return [float(x) for x in found]
+
+
+class Rewards:
+    """The task's own reward, or functions of the user's with their weights, each in a process of its own."""
+
+    def __init__(self, task: Task, judges: Sequence[Judge] = (), weights: Sequence[float] = ()) -> None:
+        if weights and len(weights) != len(judges):
+            raise LogpiError(f"There are {len(judges)} rewards and {len(weights)} weights: give one for each.")
+        self.task, self.judges, self.weights = task, [*judges], [*weights] or [1.0] * len(judges)
+        self.told: dict[str, float] = {}
+        self.warned: set[str] = set()  # reasons of failures that were told
+
+    def __call__(self, examples: Sequence[dict[str, Any]], texts: list[str]) -> Tensor:
+        """[B], float64: the weighted sum. `told` has the mean of each, where there are several, and how many failed."""
+        prompts = [x["prompt"] for x in examples]
+        columns = {k: [x[k] for x in examples] for k in examples[0] if k != "prompt"}
+        if not self.judges:
+            return torch.tensor(score(self.task.reward, prompts, texts, columns), dtype=torch.float64)
+        before = [judge.failures for judge in self.judges]
+        parts = [torch.tensor(judge(prompts, texts, **columns), dtype=torch.float64) for judge in self.judges]
+        several = len(self.judges) > 1
+        self.told = {f"reward/{j.name}": float(x.mean()) for j, x in zip(self.judges, parts, strict=True) if several}
+        failed = [judge.failures - n for judge, n in zip(self.judges, before, strict=True)]
+        self.told |= {"reward_failures": float(sum(failed))}
+        for judge, n in zip(self.judges, failed, strict=True):
+            if n and judge.reason not in self.warned:
+                self.warned.add(judge.reason)
+                warnings.warn(
+                    f"The reward {judge.name} failed for {n} of {len(texts)} completions ({judge.reason}): each counts as"
+                    f" {judge.failed:g}.",
+                    stacklevel=2,
+                )
+        return sum(w * x for w, x in zip(self.weights, parts, strict=True))  # type: ignore[return-value]
+
+    def close(self) -> None:
+        for judge in self.judges:
+            judge.close()

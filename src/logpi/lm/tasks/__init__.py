@@ -1,0 +1,33 @@
+"""Tasks: prompts and a reward. Those that logpi brings along need no data and no hub."""
+
+from typing import Any
+
+from logpi.errors import LogpiError, nearest
+from logpi.lm.tasks.numbers import Addition, Countdown, SortDigits
+from logpi.lm.tasks.task import Task, draw
+from logpi.lm.tasks.texts import Copy, ReverseText
+
+TASKS: dict[str, Any] = {
+    "addition": Addition,
+    "copy": Copy,
+    "countdown": Countdown,
+    "reverse-text": ReverseText,
+    "sort-digits": SortDigits,
+}
+
+__all__ = ["TASKS", "Task", "draw", "find"]
+
+
+def find(name: str, level: int | None = None) -> Task:
+    """A shipped task by name, or one of the user's by path; level: its difficulty dial."""
+    from logpi.run.paths import is_path, load_object
+
+    if not is_path(name) and name not in TASKS:
+        raise LogpiError(f"There is no task {name!r}.{nearest(name, TASKS)}")
+    made = load_object(name) if is_path(name) else TASKS[name]
+    missing = [x for x in ("letters", "limit", "example", "reward") if not hasattr(made, x)]
+    if missing:
+        raise LogpiError(f"{name} is not a task: it has no {missing[0]}.")
+    if not isinstance(made, type):
+        return made
+    return made() if level is None else made(level)

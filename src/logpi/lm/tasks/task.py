@@ -1,0 +1,42 @@
+"""What a task is, and how its examples are numbered."""
+
+import random
+from hashlib import sha256
+from typing import Any, Literal, Protocol
+
+from logpi.errors import LogpiError
+
+Split = Literal["train", "test"]
+HELD_OUT = 10  # of so many prompts one is for the test
+
+
+class Task(Protocol):
+    """Prompts without end, drawn one by one, and what an answer is worth."""
+
+    letters: str  # all that prompts and answers are written with
+    limit: int | None  # letters of an answer, at most
+
+    def example(self, chance: random.Random) -> dict[str, Any]:
+        """{'prompt': ..., and columns for the reward}; 'answer' where a supervised warm-up is to be possible."""
+        ...
+
+    def reward(self, prompts: list[str], completions: list[str], **columns: list[Any]) -> list[float]:
+        """One number for each completion; TRL's signature."""
+        ...
+
+
+def held_out(prompt: str) -> bool:
+    """Is it a prompt of the test? By its own sum: whatever is drawn, no prompt is in both."""
+    return int.from_bytes(sha256(prompt.encode()).digest()[:4], "big") % HELD_OUT == 0
+
+
+def draw(task: Task, split: Split, seed: int | str, number: int) -> dict[str, Any]:
+    """Example `number` of a split: always the same, whatever was drawn before."""
+    if hasattr(task, "numbered"):  # data: rows that there are
+        return task.numbered(split, seed, number)  # type: ignore[no-any-return]
+    chance = random.Random(f"{seed}/{split}/{number}")
+    for _ in range(10_000):
+        found = task.example(chance)
+        if held_out(found["prompt"]) == (split == "test"):
+            return found
+    raise LogpiError(f"The task has no example for its {split} among 10,000: give it more prompts.")

@@ -1,0 +1,153 @@
+"""A causal language model as a policy: s_t is the text so far, a_t the next token.
+
+A row of a Batch is a whole sequence: obs[t] is token t, action[t] token t + 1, `mask` where that one was the model's own.
+One causal pass gives every answer; padding stands on the right, where nothing of ours can see it.
+"""
+
+import inspect
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
+
+from logpi import kl
+from logpi.batch import Batch
+from logpi.errors import LogpiError
+
+CHUNK = 2**22  # logits held at once where they need not all be: 16 MiB in float32
+
+
+class Vocabulary:
+    """The head: a softmax over all tokens, asked of hidden states [N, H]. Logits are float32 at least, a chunk at a time."""
+
+    choices = None
+    action_shape: tuple[int, ...] = ()
+
+    def __init__(self, project: nn.Module, temperature: float) -> None:
+        self.project, self.temperature = project, temperature
+
+    def logits(self, hidden: Tensor, weight: Tensor | None = None) -> Tensor:
+        """[N, V] at the sampling temperature; weight: another projection's."""
+        said = self.project(hidden) if weight is None else nn.functional.linear(hidden, weight)
+        said = said.float() if said.dtype in (torch.bfloat16, torch.float16) else said
+        return said if self.temperature == 1.0 else said / self.temperature
+
+    def log_prob(self, hidden: Tensor, action: Tensor) -> Tensor:
+        return self._each(
+            lambda h, a: self.logits(h).log_softmax(-1).gather(-1, a[:, None])[:, 0], hidden, action
+        )
+
+    def entropy(self, hidden: Tensor, action: Tensor | None = None) -> Tensor:
+        def of(h: Tensor) -> Tensor:
+            log_p = self.logits(h).log_softmax(-1)
+            return -(log_p.exp() * log_p).sum(-1)
+
+        return self._each(of, hidden)
+
+    def kl(self, hidden: Tensor, other: Tensor, weight: Tensor | None, turned: bool = False) -> Tensor:
+        """KL(p || q), p of `hidden`, q of `other` through another projection; turned: KL(q || p)."""
+
+        def of(h: Tensor, o: Tensor) -> Tensor:
+            p, q = self.logits(h), self.logits(o, weight)
+            return kl.categorical(q, p) if turned else kl.categorical(p, q)
+
+        return self._each(of, hidden, other)
+
+    def fisher(self, logits: Tensor, v: Tensor) -> Tensor:
+        """(diag(p) - p p') v."""
+        p = logits.softmax(-1)
+        return p * (v - (p * v).sum(-1, keepdim=True))
+
+    def _each(self, answer: Callable[..., Tensor], *rows: Tensor) -> Tensor:
+        """answer(rows), [N, ...] -> [N], of so many rows at once that their logits fit; those of a chunk are computed again backwards."""
+        size = max(1, CHUNK // int(self.project.weight.shape[0]))  # type: ignore[arg-type, union-attr]
+        if len(rows[0]) <= size:
+            return answer(*rows)
+        again = torch.is_grad_enabled() and any(x.requires_grad for x in rows)
+        parts = zip(*(x.split(size) for x in rows), strict=True)
+        return torch.cat([checkpoint(answer, *part, use_reentrant=False) if again else answer(*part) for part in parts])  # type: ignore[misc]
+
+
+class Tokens(nn.Module):
+    """pi(token | text) of a Hugging Face causal LM. The distribution's parameters are the hidden states; `forward` gives logits.
+
+    `remember` keeps the weights that draw a batch, for what is asked of pi_old later.
+    """
+
+    shared = True  # a critic is a head on the hidden states
+    pack = True  # minibatches are of whole rows, which differ in length
+    memory = normaliser = return_normaliser = mask = None
+    spec: dict[str, Any]
+
+    def __init__(self, model: nn.Module, tokenizer: Any = None, temperature: float = 1.0, bf16: bool = False) -> None:
+        super().__init__()
+        self.model, self.tokenizer, self.bf16 = model, tokenizer, bf16
+        self.head: Any = Vocabulary(model.get_output_embeddings(), temperature)  # type: ignore[operator]
+        self.width = int(model.config.get_text_config().hidden_size)  # type: ignore[union-attr, operator]
+        self.context = getattr(model.config, "max_position_embeddings", None)  # tokens that a row may have
+        self.cache_name = "cache" if "cache" in inspect.signature(self.body.forward).parameters else "past_key_values"
+        self.spec, self.before = {}, dict[str, Tensor]()
+
+    @property
+    def body(self) -> Any:
+        """All of the model but the projection to the vocabulary."""
+        return self.model.get_decoder()  # type: ignore[operator]
+
+    def encode(self, prompt: str | list[dict[str, Any]]) -> list[int]:
+        """The tokens of a text, none added; or of a chat, as the template has it, up to where the answer begins."""
+        if isinstance(prompt, str):
+            return [*self.tokenizer(prompt, add_special_tokens=False)["input_ids"]]
+        if self.tokenizer.chat_template is None:
+            raise LogpiError("The prompt is a chat, and the tokenizer has no chat template: give texts, or another model.")
+        text = self.tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
+        return [*self.tokenizer(text, add_special_tokens=False)["input_ids"]]
+
+    @property
+    def ends(self) -> list[int]:
+        """The tokens that end an answer."""
+        return [self.tokenizer.eos_token_id]
+
+    def hidden(self, ids: Tensor, **more: Any) -> Tensor:
+        """[B, T] -> [B, T, H]."""
+        on = torch.autocast(ids.device.type, torch.bfloat16) if self.bf16 else nullcontext()
+        with on:
+            said = self.body(input_ids=ids, use_cache=bool(more), **more).last_hidden_state
+        return said.to(self.head.project.weight.dtype)
+
+    def features(self, b: Batch) -> Tensor:
+        """[N, H] at our tokens."""
+        return b.ours(self.hidden(b.obs))
+
+    def params(self, features: Tensor, obs: Tensor) -> Tensor:
+        return features
+
+    def forward(self, b: Batch, logits: bool = True) -> Tensor:
+        """Logits [N, V] at our tokens; or what they are made of."""
+        features = self.features(b)
+        return self.head.logits(features) if logits else features
+
+    def remember(self) -> None:
+        """The weights that move are, as they are now, those of pi_old."""
+        self.before = {name: p.detach().clone() for name, p in self.named_parameters() if p.requires_grad}
+
+    def kl_old(self, b: Batch, hidden: Tensor, turned: bool = False) -> Tensor:
+        """KL(pi_old || pi), exact over the vocabulary, [N]; turned: KL(pi || pi_old)."""
+        with torch.no_grad():
+            old = functional_call(self, self.before, (b, False), tie_weights=True)
+        own = self.head.project.weight
+        weight = next((self.before[name] for name, p in self.named_parameters() if p is own and name in self.before), own)
+        return self.head.kl(hidden, old, weight.detach(), turned=not turned)
+
+    def normalise(self, obs: Tensor) -> Tensor:
+        return obs
+
+    def start(self, n: int) -> None:
+        return None
+
+    def place(self, device: str, dtype: torch.dtype) -> "Tokens":
+        self.model.to(device, dtype)
+        return self

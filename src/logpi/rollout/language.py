@@ -1,0 +1,182 @@
+"""A task and a policy over tokens -> Batch: a row is a prompt with its completion, padded on the right."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from logpi.batch import Batch
+from logpi.errors import LogpiError
+from logpi.lm.draws import seeds_for
+from logpi.lm.generate import Completions, generate
+from logpi.lm.rewards import Rewards
+from logpi.lm.tasks.task import Task, draw
+from logpi.policy.tokens import Tokens
+
+ROUNDS = 8  # of prompts at most, where groups without a signal are replaced
+RECENT = 100  # completions of which the return is told, at least
+
+
+class Language:
+    """Collects for one page: `prompts` of the task an iteration, each answered `group` times by up to `limit` tokens."""
+
+    backend = source = "own engine"
+    note = ""
+
+    def __init__(
+        self,
+        task: Task,
+        rewards: Rewards,
+        rows: str,
+        prompts: int,
+        group: int,
+        limit: int,
+        generator: torch.Generator,
+        seed: int,
+        micro: int,
+        refill: bool = False,
+    ) -> None:
+        self.task, self.rewards, self.rows, self.generator, self.seed = task, rewards, rows, generator, seed
+        self.prompts, self.group, self.limit, self.micro = prompts, group, limit, micro
+        self.refill = refill and group > 1
+        self.version = self.drawn = self.finished = 0  # iterations; prompts; completions
+        self.recent: deque[tuple[float, int]] = deque(maxlen=max(RECENT, prompts * group))
+        self.told: dict[str, float] = {}
+        self.failures: list[Any] = []
+
+    def __call__(self, policy: Tokens, critic: nn.Module | None) -> Batch:
+        policy.remember()
+        found = [self._round(policy)]
+        while self.refill and int(sum(x.signal.sum() for x in found)) < self.prompts and len(found) < ROUNDS:
+            found.append(self._round(policy))
+        batch = self._rows(found)
+        batch = batch if critic is None else self._judged(policy, critic, batch)
+        self.version += 1
+        return batch.map(lambda x: x.unflatten(0, (-1, self.group))) if self.rows == "groups" else batch
+
+    def _round(self, policy: Tokens) -> "Round":
+        """The next prompts, each answered by its group."""
+        examples = [draw(self.task, "train", self.seed, self.drawn + k) for k in range(self.prompts)]
+        self.drawn += self.prompts
+        ids = [policy.encode(x["prompt"]) for x in examples]
+        seeds = seeds_for(self.prompts * self.group, self.generator)
+        said = generate(policy, ids, seeds, self.limit, policy.ends, self.group)
+        each = [x for x in examples for _ in range(self.group)]
+        reward = self.rewards(each, texts_of(policy.tokenizer, said))
+        groups = reward.view(self.prompts, self.group)
+        return Round([x for x in ids for _ in range(self.group)], said, reward, (groups != groups[:, :1]).any(1))
+
+    def _rows(self, rounds: "list[Round]") -> Batch:
+        """The batch, and what is told of it; of several rounds the groups that have a signal, the first so many of them."""
+        self._count(rounds)
+        if len(rounds) == 1:
+            return rows_of(rounds[0].prompts, rounds[0].said, rounds[0].reward, self.version)
+        left, kept = self.prompts, list[Batch]()
+        for x in rounds:
+            groups = x.signal.nonzero()[:left, 0]
+            left -= len(groups)
+            rows = (groups[:, None] * self.group + torch.arange(self.group)).flatten()
+            kept.append(rows_of(x.prompts, x.said, x.reward, self.version)[rows])
+        if left == self.prompts:
+            raise LogpiError(
+                f"In {len(rounds)} rounds of {self.prompts} prompts every group got equal rewards, so there is nothing to"
+                " learn from: change --level, give a larger --group, or begin with a warm-up."
+            )
+        longest = max(x.mask.shape[1] for x in kept)
+        return joined([x.map(lambda t: pad(t, longest)) for x in kept if len(x)])
+
+    @torch.no_grad()
+    def _judged(self, policy: Tokens, critic: nn.Module, b: Batch) -> Batch:
+        """With V of every text, and of the text that followed."""
+        size = max(1, self.micro // b.obs.shape[1])
+        value = torch.cat([critic(policy.hidden(x).to(torch.float32 if policy.bf16 else b.log_pi)) for x in b.obs.split(size)])
+        return b.with_(value=value, value_next=torch.nn.functional.pad(value[:, 1:], (0, 1)))
+
+    def _count(self, rounds: "list[Round]") -> None:
+        reward, length, ended = (torch.cat(x) for x in zip(*((r.reward, r.said.length, r.said.ended) for r in rounds), strict=True))
+        self.recent.extend(zip(reward.tolist(), length.tolist(), strict=True))
+        self.finished += len(reward)
+        self.told = {"reward": float(reward.mean()), "truncated": float((~ended).double().mean()), "tokens": float(length.sum())}
+        if self.group > 1:
+            self.told["groups_without_signal"] = 1 - float(torch.cat([r.signal for r in rounds]).double().mean())
+
+    def metrics(self) -> dict[str, float]:
+        """Mean reward and length of the last completions, and of this iteration what else is worth a look."""
+        n = len(self.recent)
+        mean = [sum(x) / n for x in zip(*self.recent, strict=True)] if n else [float("nan")] * 2
+        return {"return": mean[0], "length": mean[1], "episodes": float(self.finished)} | self.told | self.rewards.told
+
+    def settle(self, policy: Tokens) -> None:
+        """Nothing is normalised."""
+
+    def close(self) -> None:
+        self.rewards.close()
+
+    def state(self) -> dict[str, Any]:
+        return {k: getattr(self, k) for k in ("version", "drawn", "finished")} | {"recent": [*self.recent], "envs": {}}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.version, self.drawn, self.finished = (state[k] for k in ("version", "drawn", "finished"))
+        self.recent.extend((float(r), int(n)) for r, n in state["recent"])
+
+
+class Round(NamedTuple):
+    """Prompts and what was said, B rows; `signal` [P]: do the rewards of a group differ?"""
+
+    prompts: list[list[int]]
+    said: Completions
+    reward: Tensor
+    signal: Tensor
+
+
+def pad(x: Tensor, length: int) -> Tensor:
+    """A tensor [B, T, ...] with zeros behind, as long as asked; [B] as it is."""
+    return x if x.dim() < 2 else nn.functional.pad(x, (0, length - x.shape[1]))
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """Rows of equal length, one under the other."""
+    first = batches[0]
+    names = [f.name for f in fields(first) if isinstance(getattr(first, f.name), Tensor)]
+    return first.with_(**{name: torch.cat([getattr(b, name) for b in batches]) for name in names})
+
+
+def texts_of(tokenizer: Any, said: Completions) -> list[str]:
+    """What was said, in letters, without its end token."""
+    kept = [x[:n] for x, n in zip(said.tokens.tolist(), (said.length - said.ended.long()).tolist(), strict=True)]
+    return tokenizer.batch_decode(kept, skip_special_tokens=True)
+
+
+def rows_of(prompts: Sequence[Sequence[int]], said: Completions, reward: Tensor, version: int) -> Batch:
+    """Rows of prompt and completion, [B, T]: obs[t] is token t, action[t] token t + 1; a row's last token is only seen.
+
+    The reward stands at the last token said, where the row is terminated by an end token, or truncated at the limit.
+    """
+    device = said.tokens.device
+    before = torch.tensor([len(p) for p in prompts], device=device)
+    total = before + said.length
+    ids = torch.zeros(len(prompts), int(total.max()) + 1, dtype=torch.long, device=device)
+    for k, p in enumerate(prompts):
+        ids[k, : len(p)] = torch.tensor(p, device=device)
+    slot = torch.arange(ids.shape[1] - 1, device=device).expand(len(prompts), -1)
+    mask = (slot >= before[:, None] - 1) & (slot < total[:, None] - 1)
+    spoken = torch.arange(said.tokens.shape[1], device=device) < said.length[:, None]
+    log_pi = said.log_pi.new_zeros(mask.shape).masked_scatter(mask, said.log_pi[spoken])
+    ids[:, 1:][mask] = said.tokens[spoken]
+    last = slot == total[:, None] - 2
+    ended = said.ended[:, None]
+    return Batch(
+        obs=ids[:, :-1],
+        action=ids[:, 1:],
+        log_pi=log_pi,
+        params=None,
+        reward=torch.where(last, reward.to(log_pi)[:, None], 0.0),
+        terminated=last & ended,
+        truncated=last & ~ended,
+        mask=mask,
+        version=torch.full(mask.shape, version, device=device),
+        start=torch.zeros(len(prompts), dtype=torch.long, device=device),
+    )

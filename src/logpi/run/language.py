@@ -1,0 +1,181 @@
+"""From a method, a task and settings to the parts of a run on a language model."""
+
+import copy
+import dataclasses
+import os
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from torch import nn
+
+from logpi.critic import V
+from logpi.device import pick
+from logpi.errors import LogpiError
+from logpi.lm.pretrained import SIZES
+from logpi.loop import Parts
+from logpi.page import Between, Count, Finite, Positive, option, page
+from logpi.policy.networks import orthogonal
+from logpi.policy.tokens import Tokens
+from logpi.run.optimizers import optimizers
+
+
+@page
+class Text:
+    """Of a run on a language model, whatever the method."""
+
+    task: str = "addition"  # one that logpi brings along, or ./file.py:MyTask
+    data: str | None = None  # a .jsonl or .parquet file with a column prompt, instead of a task
+    level: Count | None = None  # its difficulty: digits, letters, numbers
+    model: str = "tiny"  # tiny or small: new; else a folder, or the name of a hub model
+    warmup: Annotated[int, Between(0)] = 0  # supervised steps on the task's answers before, of a new model
+    warmup_lr: Positive = 1e-3  # their learning rate
+    warmup_rows: Count = 256  # answers in each
+    steps: Count = 1_000_000  # tokens to sample in all
+    seed: Annotated[int, Between(0, 2**63 - 1)] = 0  # of weights, prompts and sampling
+    max_tokens: Count | None = None  # of an answer; else what the task needs
+    reward: tuple[str, ...] = ()  # ./file.py:f, f(prompts, completions, **columns) -> list; else the task's own
+    reward_weights: tuple[Finite, ...] = ()  # of each; else 1
+    reward_limit: Positive = 10.0  # seconds that a call may take
+    reward_memory: Annotated[int, Between(0)] = 0  # MiB that its process may take; 0: all there is
+    reward_failed: Finite = 0.0  # what stands for a reward that failed
+    temperature: Positive = 1.0  # of sampling, and of pi in every formula
+    optimizer: str = "Adam"  # any of torch.optim
+    reference: str | None = None  # model folder that is pi_ref; else the first policy
+    micro: Count = 16384  # tokens through the model at once: memory only
+    device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"  # where tensors live
+    dtype: Literal["float32", "float64"] = "float32"  # of parameters
+    bf16: bool = False  # the model computes in bfloat16, log pi stays float32
+    threads: Count | None = None  # of torch; else one for new models, which are small, and all cores
+
+    where = property(lambda self: Path(self.data).stem if self.data else self.task)
+
+
+def assemble(method: Any, settings: Text, name: str, weights: Path | None) -> Parts:
+    """Everything that `loop` needs, built from one seed. weights: a checkpoint, whose model is taken."""
+    must_have_transformers()
+    from logpi.rollout.language import Language
+
+    device, rewards = pick(settings.device), rewards_of(settings)
+    task = rewards.task
+    seeds = torch.randint(2**31, (4,), generator=torch.Generator().manual_seed(settings.seed)).tolist()
+    policy = model_for(method, settings, task, seeds[0], weights)
+    torch.set_num_threads(threads(settings))
+    policy.place(device, getattr(torch, settings.dtype))
+    if settings.warmup and weights is None and settings.model in SIZES:
+        from logpi.lm import sft
+
+        sft.warm_up(policy, task, settings.seed, settings.warmup, settings.warmup_rows, settings.warmup_lr)
+    critic = head_for(method, policy, seeds[1])
+    optimizer, critic_optimizer = optimizers(method, settings.optimizer, policy, critic)
+    group = option(method, "group") if method.rows == "groups" else 1
+    prompts = option(method, {"groups": "starts", "episodes": "episodes", "segments": "envs"}[method.rows])
+    return Parts(
+        method=method,
+        policy=policy,  # type: ignore[arg-type]
+        critic=critic,
+        reference=reference_policy(method, settings, policy),
+        collect=Language(
+            task,
+            rewards,
+            method.rows,
+            prompts,
+            group,
+            limit_of(settings, task),
+            torch.Generator(device).manual_seed(seeds[2]),
+            settings.seed,
+            settings.micro,
+            option(method, "refill"),
+        ),
+        optimizer=optimizer,
+        critic_optimizer=critic_optimizer,
+        generator=torch.Generator().manual_seed(seeds[3]),
+        state={"iteration": 0, "steps": 0, "horizon": settings.steps, "progress": 0.0},
+        micro=settings.micro,
+        config={"method": {"name": name} | dataclasses.asdict(method), "run": dataclasses.asdict(settings)},
+    )
+
+
+def must_have_transformers() -> None:
+    if find_spec("transformers") is None:
+        raise LogpiError('Language models need transformers: pip install "logpi[lm]"')
+
+
+def threads(settings: Text) -> int:
+    """As many as asked for; else one for the small models that are new, and all cores for others."""
+    return settings.threads or (1 if settings.model in SIZES else os.cpu_count() or 1)
+
+
+def limit_of(settings: Text, task: Any) -> int:
+    """Tokens that an answer may have."""
+    found: int | None = settings.max_tokens or task.limit
+    if found is None:
+        raise LogpiError("How long may an answer be? Data do not say: give --max-tokens.")
+    return found
+
+
+def rewards_of(settings: Text) -> Any:
+    """The task's reward, or the user's functions in its place."""
+    from logpi.lm import tasks
+    from logpi.lm.data import Table
+    from logpi.lm.judges import Judge
+    from logpi.lm.rewards import Rewards
+
+    task = Table(Path(settings.data)) if settings.data else tasks.find(settings.task, settings.level)
+    how = (settings.reward_limit, settings.reward_memory, settings.reward_failed)
+    return Rewards(task, [Judge(path, *how) for path in settings.reward], settings.reward_weights)
+
+
+def model_for(method: Any, settings: Text, task: Any, seed: int, weights: Path | None) -> Tokens:
+    """The policy: a new model, one of a folder or the hub, or that of a checkpoint. Natural steps need plain attention."""
+    from logpi.lm import pretrained
+
+    eager = not hasattr(method, "lr")
+    if weights is not None:
+        model, tokenizer = pretrained.load(str(weights), eager)
+    elif settings.model in SIZES:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model, tokenizer = pretrained.new(settings.model, task.letters or must_name_a_model(), eager)
+    else:
+        if settings.warmup:
+            warnings.warn(f"--warmup is for new models: {settings.model} is taken as it is.", stacklevel=2)
+        model, tokenizer = pretrained.load(settings.model, eager)
+    return Tokens(model.eval(), tokenizer, settings.temperature, settings.bf16)
+
+
+def must_name_a_model() -> str:
+    raise LogpiError("Data need a model that reads them: give --model, a folder or the name of a hub model.")
+
+
+def head_for(method: Any, policy: Tokens, seed: int) -> nn.Module | None:
+    """The critic: a head on the model's hidden states, which says 0 at first."""
+    if method.critic is None:
+        return None
+    if method.critic != "v":
+        raise LogpiError(f"A language model has a critic V or none, not {method.critic!r}: --credit td, nstep or gae.")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        like = policy.head.project.weight
+        return V(orthogonal(nn.Linear(policy.width, 1), 1e-3)).to(like.device, like.dtype)
+
+
+def reference_policy(method: Any, settings: Text, policy: Tokens) -> Any:
+    """pi_ref, frozen, for a page that asks for one."""
+    if not option(method, "reference"):
+        if settings.reference:
+            raise LogpiError("This page has no KL to a reference policy: grpo and rloo with --kl above 0 do.")
+        return None
+    if settings.reference is None:
+        return copy.deepcopy(policy).requires_grad_(False)
+    from logpi.lm import pretrained
+
+    model, tokenizer = pretrained.load(settings.reference)
+    if tokenizer.get_vocab() != policy.tokenizer.get_vocab():
+        raise LogpiError(f"The reference {settings.reference} has other tokens than the model: give one of its family.")
+    frozen = Tokens(model.eval(), tokenizer, settings.temperature, settings.bf16)
+    like = policy.head.project.weight
+    frozen.model.to(like.device, like.dtype)
+    return frozen.requires_grad_(False)

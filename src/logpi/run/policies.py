@@ -1,0 +1,57 @@
+"""The policy's own files in a checkpoint: a network's tensors and its description, or a language model as transformers reads it."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save as tensors_to_bytes
+
+from logpi.errors import LogpiError
+from logpi.policy.tokens import Tokens
+from logpi.run.pack import fill, read_tensors
+from logpi.run.spaces import space_to_json
+
+POLICY_FILES = {"policy.json", "policy.safetensors"}
+TEXT_FILES = {
+    *("config.json", "generation_config.json", "model.safetensors"),
+    *("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"),
+}
+WEIGHTS = {"policy.safetensors", "model.safetensors"}
+
+
+def files_of(policy: Any) -> dict[str, bytes]:
+    """All that is needed to make it again, but the code of the user's."""
+    if isinstance(policy, Tokens):
+        return text_files(policy)
+    spec = {k: space_to_json(v) if k in ("observations", "actions") else v for k, v in policy.spec.items()}
+    spec["dtype"] = str(next(policy.parameters()).dtype).removeprefix("torch.")
+    tensors = {k: v.detach().cpu().contiguous() for k, v in policy.state_dict().items()}
+    return {"policy.json": json.dumps(spec).encode(), "policy.safetensors": tensors_to_bytes(tensors)}
+
+
+def text_files(policy: Tokens) -> dict[str, bytes]:
+    """What transformers writes, and reads without logpi."""
+    with tempfile.TemporaryDirectory() as folder:
+        policy.model.save_pretrained(folder, max_shard_size="1000GB")  # type: ignore[operator, union-attr]
+        policy.tokenizer.save_pretrained(folder)
+        found = {x.name: x.read_bytes() for x in Path(folder).iterdir() if x.is_file()}
+    if strange := sorted({*found} - TEXT_FILES):
+        raise LogpiError(f"This model or tokenizer saves a file that no checkpoint keeps ({strange[0]}): use another.")
+    return found
+
+
+def take_weights(policy: Any, folder: Path) -> None:
+    """The weights of a checkpoint for a policy of the same make."""
+    if not isinstance(policy, Tokens):
+        file = folder / "policy.safetensors"
+        if not file.is_file():
+            raise LogpiError(f"{folder} holds a language model, not a policy for environments: give a run of those.")
+        fill(policy, read_tensors(file), file)
+        return
+    from logpi.lm import pretrained
+
+    model, tokenizer = pretrained.load(str(folder))
+    if tokenizer.get_vocab() != policy.tokenizer.get_vocab():
+        raise LogpiError(f"The model of {folder} has other tokens than this run's: give one of its own family.")
+    fill(policy.model, model.state_dict(), folder / "model.safetensors")

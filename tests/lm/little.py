@@ -1,0 +1,19 @@
+"""Small language models for tests: random weights, float64, letters as tokens."""
+
+import torch
+
+from logpi.lm import pretrained
+from logpi.policy.tokens import Tokens
+
+LETTERS = "abcdefgh="
+
+
+def little(seed: int = 0, dtype: torch.dtype = torch.float64, eager: bool = False, temperature: float = 1.0) -> Tokens:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model, tokenizer = pretrained.new("tiny", LETTERS, eager)
+    return Tokens(model.eval().to(dtype), tokenizer, temperature)
+
+
+def prompts_of(policy: Tokens, *texts: str) -> list[list[int]]:
+    return [policy.encode(text) for text in texts]

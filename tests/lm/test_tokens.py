@@ -1,0 +1,141 @@
+"""A language model as a policy: its answers are those of transformers' own logits, however they are computed."""
+
+import pytest
+import torch
+from lm.little import little, prompts_of
+
+from logpi import average, kl, objective
+from logpi.batch import Batch, Rows
+from logpi.lm.generate import generate
+from logpi.now import Divergence, Now, Surrogate
+from logpi.policy import tokens
+from logpi.rollout.language import rows_of
+from logpi.step.natural import hessian_product
+
+
+def drawn(policy, seed: int = 5, limit: int = 7) -> Batch:
+    prompts = prompts_of(policy, "abc=", "h=", "ggfedcba=")
+    said = generate(policy, prompts, torch.arange(seed, seed + 12), limit, policy.ends, copies=4)
+    reward = torch.arange(12, dtype=torch.float64) % 3
+    batch = rows_of([p for p in prompts for _ in range(4)], said, reward, 0)
+    return batch.with_(psi=torch.where(batch.mask, reward[:, None] - 1, 0.0), start=None)
+
+
+def full_log_p(policy, b: Batch):
+    """[B, T, V], from transformers' own forward pass."""
+    return (policy.model(input_ids=b.obs).logits / policy.head.temperature).log_softmax(-1)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_log_pi_is_that_of_the_tokens_drawn_and_the_first_ratio_is_one(temperature):
+    policy = little(temperature=temperature)
+    b = drawn(policy)
+    now, said = Now(policy, None, b), full_log_p(policy, b)
+    at = said.gather(-1, b.action[..., None])[..., 0]
+    torch.testing.assert_close(now.log_pi, torch.where(b.mask, at, 0.0), rtol=0, atol=1e-12)
+    torch.testing.assert_close(now.log_pi, b.log_pi, rtol=0, atol=1e-12)
+    entropy = -(said.exp() * said).sum(-1)
+    torch.testing.assert_close(now.entropy, torch.where(b.mask, entropy, 0.0), rtol=0, atol=1e-12)
+
+
+def test_a_row_is_its_tokens_and_the_end_token_is_an_action():
+    policy = little()
+    b = drawn(policy)
+    for row in range(12):
+        ours = b.mask[row].nonzero()[:, 0]
+        assert torch.equal(ours, torch.arange(int(ours[0]), int(ours[-1]) + 1))
+        torch.testing.assert_close(b.action[row, :-1], b.obs[row, 1:])
+        last = int(ours[-1])
+        ended = int(b.action[row, last]) == policy.ends[0]
+        assert bool(b.terminated[row, last]) == ended and bool(b.truncated[row, last]) != ended
+        assert int(b.ended[row].sum()) == 1
+        assert policy.ends[0] not in b.action[row, ours[:-1]].tolist()
+
+
+def gradient(policy, b: Batch, **how) -> torch.Tensor:
+    rows = Rows(b, torch.Generator(), pack=True, **how)
+    total = torch.zeros(())
+    for part, weight in rows.parts(rows.batch, average.weights("per_sequence", rows.batch.mask)):
+        now = Now(policy, None, part)
+        gain = objective.clip(now.log_pi, part.log_pi, part.psi, 0.2, 0.2) + 0.01 * now.entropy
+        total = total + average.total(gain, weight, part.mask)
+    grads = torch.autograd.grad(total, [*policy.parameters()])
+    return torch.cat([g.flatten() for g in grads])
+
+
+@pytest.mark.parametrize("micro", [1, 20, 40, 100])
+def test_the_gradient_is_the_same_for_every_split(micro):
+    policy = little()
+    b = drawn(policy)
+    whole = gradient(policy, b)
+    torch.testing.assert_close(gradient(policy, b, micro=micro), whole, rtol=0, atol=1e-12 * float(whole.abs().max()))
+
+
+def test_what_stands_behind_a_row_changes_nothing():
+    policy = little()
+    b = drawn(policy)
+    behind = (b.obs.cumsum(-1) > -1) & (b.mask.flip(-1).cumsum(-1).flip(-1) == 0)
+    behind[:, :1] = False
+    bad = {name: torch.where(b.mask, getattr(b, name), torch.nan) for name in ("log_pi", "psi")}
+    other = b.with_(**bad, obs=torch.where(behind, 3, b.obs)).map(
+        lambda x: torch.nn.functional.pad(x, (0, 5), value=1 if x.dtype == torch.long else 0)
+    )
+    filled = other.with_(**{k: torch.where(other.mask, getattr(other, k), 0.0) for k in bad})  # as the loop fills them
+    torch.testing.assert_close(gradient(policy, filled), gradient(policy, b), rtol=1e-12, atol=1e-14)
+
+
+def test_chunks_of_positions_give_the_same_numbers_and_gradients(monkeypatch):
+    policy = little()
+    b = drawn(policy)
+    whole, at_once = gradient(policy, b), Now(policy, None, b).log_pi
+    monkeypatch.setattr(tokens, "CHUNK", 3 * len(policy.tokenizer))
+    torch.testing.assert_close(Now(policy, None, b).log_pi, at_once, rtol=0, atol=1e-13)
+    torch.testing.assert_close(gradient(policy, b), whole, rtol=1e-12, atol=1e-14)
+
+
+def test_kl_to_the_policy_that_drew_is_exact_in_both_directions_and_zero_at_first():
+    policy = little()
+    policy.remember()
+    b = drawn(policy)
+    old = full_log_p(policy, b).detach()
+    assert float(Now(policy, None, b).kl_old.detach().abs().max()) < 1e-15
+    with torch.no_grad():
+        for p in policy.parameters():
+            p.add_(0.05 * torch.randn(p.shape, dtype=p.dtype, generator=torch.Generator().manual_seed(1)))
+    new, now = full_log_p(policy, b), Now(policy, None, b)
+    for found, p, q in ((now.kl_old, old, new), (now.kl_new, new, old)):
+        torch.testing.assert_close(found, torch.where(b.mask, kl.categorical(p, q), 0.0), rtol=0, atol=1e-12)
+    assert float(now.kl_old.detach().sum()) > 0.01
+
+
+def test_the_heads_fisher_product_is_the_kl_differentiated_twice():
+    policy = little(eager=True)
+    policy.remember()
+    b = drawn(policy)
+    rows = Rows(b, torch.Generator(), micro=40, pack=True)
+    divergence, params = Divergence(policy, rows), [*policy.parameters()]
+    size = sum(p.numel() for p in params)
+    v = torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    at, pieces = 0, []
+    for p in params:
+        pieces.append(v[at : at + p.numel()].view_as(p))
+        at += p.numel()
+    head = sum(torch.cat([g.flatten() for g in part]) for part in divergence.fisher(rows.batch, pieces))
+    twice = hessian_product(divergence, rows, params, v)
+    torch.testing.assert_close(head, twice, rtol=1e-8, atol=1e-10)
+
+
+def test_the_surrogate_says_that_the_first_ratio_is_one():
+    policy = little()
+    rows = Rows(drawn(policy), torch.Generator(), pack=True)
+
+    class Page:
+        def objective(self, now, b, state):
+            return objective.ratio(now.log_pi, b.log_pi, b.psi)
+
+        def average(self, mask):
+            return average.weights("per_sequence", mask)
+
+    surrogate = Surrogate(Page(), policy, None, rows, {})
+    assert len([*surrogate(rows.batch)]) == 1
+    assert float(surrogate.first_ratio) < 1e-12

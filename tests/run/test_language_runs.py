@@ -1,0 +1,72 @@
+"""`logpi train METHOD --task`: runs, resumes to the bit, evaluates, and loads with transformers alone."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import logpi
+from logpi.methods import METHODS
+from logpi.run.checkpoint import choose
+
+SMALL = ("--task", "copy", "--level", "2", "--quiet", "--no-plot", "--evaluate", "0")
+ROWS = {"groups": ("--starts", "4", "--group", "3"), "episodes": ("--episodes", "12"), "segments": ("--envs", "12")}
+
+
+def small(method: str) -> tuple[str, ...]:
+    page = METHODS[method]()
+    return ("train", method, *SMALL, *ROWS[page.rows])
+
+
+def run_of(folder: Path) -> Path:
+    return next((folder / "runs").glob("*/*/*"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_and_resumes_to_the_bit(method, tmp_path):
+    sizes = {"groups": {"starts": 4, "group": 3}, "episodes": {"episodes": 12}, "segments": {"envs": 12}}
+    how = sizes[METHODS[method]().rows] | {"task": "reverse-text", "level": 3, "steps": 150, "warmup": 10}
+    whole = []
+    for record in logpi.learn(method, **how):
+        if record.iteration == 2:
+            saved = record.save(tmp_path)
+        whole.append((record.metrics, copy.deepcopy(record.policy.state_dict())))
+    assert len(whole) > 3 and not same(whole[0][1], whole[-1][1])
+    for record, (metrics, weights) in zip(logpi.resume(saved), whole[2:], strict=True):
+        assert same(record.policy.state_dict(), weights)
+        assert {k: record.metrics[k] for k in metrics} == metrics
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_checkpoint_is_a_hugging_face_folder(call, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    assert call(*small("grpo"), "--steps", "60")[0] == 0
+    run = run_of(tmp_path)
+    folder, _ = choose(run)
+    model, policy = AutoModelForCausalLM.from_pretrained(folder), logpi.load(run)
+    ids = AutoTokenizer.from_pretrained(folder)("ab=", return_tensors="pt", add_special_tokens=False)["input_ids"]
+    assert ids.tolist() == [policy.encode("ab=")]
+    torch.testing.assert_close(model(input_ids=ids).logits[0], policy.model(input_ids=ids).logits[0], rtol=0, atol=0)
+
+
+def test_eval_answers_prompts_of_the_test_greedily_and_sampled(call, tmp_path):
+    assert call(*small("grpo"), "--steps", "60")[0] == 0
+    code, out, err = call("eval", str(run_of(tmp_path)), "--episodes", "20")
+    assert code == 0, err
+    first, second, _ = out.splitlines()
+    assert "over 20 prompts (deterministic)" in first and "over 20 prompts (sampled)" in second
+    found = json.loads(next((run_of(tmp_path) / "eval").glob("*.json")).read_text())
+    assert found["env"] == "copy" and len(found["evaluations"][0]["returns"]) == 20
+
+
+def test_rows_and_metrics_are_logged(call, tmp_path):
+    assert call(*small("grpo"), "--steps", "100")[0] == 0
+    rows = [json.loads(x) for x in (run_of(tmp_path) / "metrics.jsonl").read_text().splitlines()]
+    assert {"reward", "length", "truncated", "entropy", "kl", "clip_fraction", "groups_without_signal", "tokens"} <= {*rows[0]}
+    assert all(row["first_ratio_error"] < 1e-5 for row in rows)
