@@ -22,7 +22,9 @@ class Batch:
     obs: Tensor  # [..., T, *obs]  s_t, as the policy saw it (normalised)
     action: Tensor  # [..., T, *act]  a_t, raw: before clipping or scaling to the environment
     log_pi: Tensor  # [..., T]  log pi_old(a_t|s_t), from the parameters that drew a_t
-    params: Tensor | None  # [..., T, P]  the distribution's parameters that drew a_t; None: the policy keeps its old weights
+    params: (
+        Tensor | None
+    )  # [..., T, P]  the distribution's parameters that drew a_t; None: the policy keeps its old weights
     reward: Tensor  # [..., T]  r_t, which follows a_t
     terminated: Tensor  # [..., T] bool  the task ended here: V(s_{t+1}) = 0
     truncated: Tensor  # [..., T] bool  we stopped looking here: V(s_{t+1}) still counts
@@ -192,10 +194,10 @@ class Rows:
             yield mixed if len(sizes) == 1 else mixed[at : at + size]
             at += size
 
-    def parts(self, mini: Batch, weight: Tensor) -> Iterator[tuple[Batch, Tensor]]:
-        """`mini`, and its actions' weights, in micro-batches."""
+    def parts(self, mini: Batch, weight: Tensor, skip: bool = False) -> Iterator[tuple[Batch, Tensor]]:
+        """`mini`, and its actions' weights, in micro-batches. skip: packed rows whose Psi is 0 throughout may be left out."""
         if self.pack:
-            yield from _packed(mini, weight, self.micro or mini.mask.numel())
+            yield from _packed(mini, weight, self.micro or mini.mask.numel(), skip)
             return
         size = self.micro or max(1, len(mini))
         for at in range(0, len(mini), size):
@@ -213,19 +215,30 @@ class Rows:
                 if not out_of_memory(wrong):
                     raise
                 if size == 1 or self.halvings == self.most_halvings:
-                    thing, cure = ("token", "shorter texts") if self.pack else ("row", "a smaller --hidden, or fewer environments")
+                    thing, cure = (
+                        ("token", "shorter texts")
+                        if self.pack
+                        else ("row", "a smaller --hidden, or fewer environments")
+                    )
                     noun, cure = f"{size:,} {thing}{'' if size == 1 else 's'}", f"use a smaller --micro, {cure}"
                     raise LogpiError(f"The memory does not hold {noun} at once: {cure}.") from wrong
             self.micro, self.halvings = size // 2, self.halvings + 1  # here nothing holds the failed pass any more
 
 
-def _packed(mini: Batch, weight: Tensor, budget: int) -> Iterator[tuple[Batch, Tensor]]:
-    """Rows by length, longest first, as many at a time as `budget` slots hold, each part cut to its longest."""
+def _packed(mini: Batch, weight: Tensor, budget: int, skip: bool) -> Iterator[tuple[Batch, Tensor]]:
+    """Rows by length, longest first, as many at a time as `budget` slots hold, each part cut to its longest.
+
+    skip: without the rows whose Psi is 0 throughout; one is always left.
+    """
     slots = torch.arange(1, mini.mask.shape[-1] + 1, device=mini.mask.device)
-    order = torch.sort((mini.mask * slots).amax(-1), descending=True, stable=True)
-    lengths, at = order.values.clamp(min=1).tolist(), 0
+    length = (mini.mask * slots).amax(-1)
+    if skip and mini.psi is not None:
+        length = torch.where(torch.where(mini.mask, mini.psi, 0.0).any(-1), length, 0)
+    order = torch.sort(length, descending=True, stable=True)
+    lengths, at = order.values.tolist(), 0
+    lengths = [n for n in lengths if n] or [max(1, int((mini.mask[order.indices[0]] * slots).amax()))]
     while at < len(lengths):
-        end = at + max(1, budget // lengths[at])
+        end = min(len(lengths), at + max(1, budget // lengths[at]))
         rows, longest = order.indices[at:end], lengths[at]
         yield mini[rows].map(lambda x, n=longest: x[:, :n] if x.dim() > 1 else x), weight[rows, :longest]  # type: ignore[misc]
         at = end

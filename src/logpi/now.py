@@ -13,6 +13,7 @@ from logpi.batch import Batch, Rows, credited
 from logpi.errors import LogpiError
 from logpi.page import option
 from logpi.policy import Policy
+from logpi.silent import only_psi
 
 Side = Literal["old_new", "new_old"]
 
@@ -80,9 +81,10 @@ class Surrogate:
         self.fused = fused  # what may do the ascent instead (fast/)
         self.value_coef = joint_coef(method) if critic is not None else None
         self.first_ratio: Tensor | None = None  # max |rho - 1| before the first step
+        self.skip = rows.pack and self.value_coef is None and only_psi(method, state)
 
     def __call__(self, mini: Batch) -> Iterator[Tensor]:
-        for part, weight in self.rows.parts(mini, self.average(mini.mask)):
+        for part, weight in self.rows.parts(mini, self.average(mini.mask), self.skip):
             now = Now(self.policy, self.critic, part)
             gain = self.gain(now, part)
             if self.first_ratio is None:

@@ -53,7 +53,12 @@ def test_what_is_no_task_and_what_is_no_reward_is_refused():
         tasks.find("adition")
     with pytest.raises(LogpiError, match="is not a task: it has no letters"):
         tasks.find("logpi.lm.tasks.task:Task")
-    for wrong, said in (([1.0], "1 numbers for 2"), (None, "a NoneType"), ([1.0, float("nan")], "returned nan"), (["a", 1], "'a'")):
+    for wrong, said in (
+        ([1.0], "1 numbers for 2"),
+        (None, "a NoneType"),
+        ([1.0, float("nan")], "returned nan"),
+        (["a", 1], "'a'"),
+    ):
         with pytest.raises(LogpiError, match=said):
             score(lambda prompts, completions, w=wrong: w, ["p", "q"], ["x", "y"], {})
 

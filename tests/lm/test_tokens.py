@@ -7,6 +7,7 @@ from lm.little import little, prompts_of
 from logpi import average, kl, objective
 from logpi.batch import Batch, Rows
 from logpi.lm.generate import generate
+from logpi.methods import CISPO, GRPO, GSPO, RLOO
 from logpi.now import Divergence, Now, Surrogate
 from logpi.policy import tokens
 from logpi.rollout.language import rows_of
@@ -139,3 +140,36 @@ def test_the_surrogate_says_that_the_first_ratio_is_one():
     surrogate = Surrogate(Page(), policy, None, rows, {})
     assert len([*surrogate(rows.batch)]) == 1
     assert float(surrogate.first_ratio) < 1e-12
+
+
+def test_rows_without_a_signal_are_left_out_where_nothing_else_moves_the_policy(monkeypatch):
+    policy = little()
+    b = drawn(policy)
+    quiet = b.with_(psi=torch.where((torch.arange(12) % 3 == 1)[:, None], 0.0, b.psi))
+    asked = []
+    real = policy.hidden
+    monkeypatch.setattr(policy, "hidden", lambda ids, **more: asked.append(len(ids)) or real(ids, **more))
+    for page, rows_asked in (
+        (GRPO(), 8),
+        (GRPO(entropy=0.01), 12),
+        (GRPO(kl=0.1), 12),
+        (CISPO(), 8),
+        (GSPO(), 8),
+        (RLOO(), 8),
+    ):
+        asked.clear()
+        rows = Rows(quiet.with_(log_ref=b.log_pi - 0.1), torch.Generator(), pack=True)
+        surrogate = Surrogate(page, policy, None, rows, {})
+        grads = torch.autograd.grad(sum(surrogate(rows.batch)), [*policy.parameters()])
+        assert asked == [rows_asked], page
+        surrogate.skip = False
+        whole = torch.autograd.grad(sum(surrogate(rows.batch)), [*policy.parameters()])
+        for one, other in zip(grads, whole, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-13)
+
+
+def test_a_batch_without_any_signal_still_has_a_surrogate():
+    policy = little()
+    b = drawn(policy)
+    rows = Rows(b.with_(psi=torch.zeros_like(b.psi)), torch.Generator(), pack=True)
+    assert float(sum(Surrogate(GRPO(), policy, None, rows, {})(rows.batch)).detach()) == 0

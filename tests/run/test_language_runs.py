@@ -68,5 +68,7 @@ def test_eval_answers_prompts_of_the_test_greedily_and_sampled(call, tmp_path):
 def test_rows_and_metrics_are_logged(call, tmp_path):
     assert call(*small("grpo"), "--steps", "100")[0] == 0
     rows = [json.loads(x) for x in (run_of(tmp_path) / "metrics.jsonl").read_text().splitlines()]
-    assert {"reward", "length", "truncated", "entropy", "kl", "clip_fraction", "groups_without_signal", "tokens"} <= {*rows[0]}
+    assert {"reward", "length", "truncated", "entropy", "kl", "clip_fraction", "groups_without_signal", "tokens"} <= {
+        *rows[0]
+    }
     assert all(row["first_ratio_error"] < 1e-5 for row in rows)

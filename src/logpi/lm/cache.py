@@ -11,9 +11,9 @@ AHEAD = 64  # tokens for which there is room at first; it doubles
 class Slots(DynamicLayer):
     """One layer: [n, heads, room, size], of which the first `filled` tokens count."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
         super().__init__()
-        self.filled = 0
+        self.filled, self.most = 0, most  # tokens that there are; that there will ever be
         self.room: list[Tensor] = []
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
@@ -33,9 +33,9 @@ class Slots(DynamicLayer):
         return self.keys, self.values
 
     def _more(self, old: Tensor, new: Tensor, filled: int) -> Tensor:
-        """Room for twice as much."""
+        """Room for twice as much, where so much is still to come."""
         n, heads, _, size = new.shape
-        room = new.new_empty(n, heads, max(self.filled + AHEAD, 2 * filled), size)
+        room = new.new_empty(n, heads, max(self.filled, min(self.most, max(self.filled + AHEAD, 2 * filled))), size)
         if filled:
             room[:, :, :filled] = old[:, :, :filled]
         return room
@@ -47,14 +47,16 @@ class Slots(DynamicLayer):
         return self.filled + query_length, 0
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        self.room = [x.index_select(0, indices) for x in self.room]
+        for k, old in enumerate(self.room):
+            self.room[k] = old.new_empty(len(indices), *old.shape[1:])
+            self.room[k][:, :, : self.filled] = old[indices, :, : self.filled]
         self.keys, self.values = (x[:, :, : self.filled] for x in self.room)
 
 
-def cache_for(config: Any) -> Cache:
-    """What a model keeps of the text; layers that forget (sliding windows) or fold it (linear attention) as transformers has them."""
+def cache_for(config: Any, most: int) -> Cache:
+    """What a model keeps of a text of so many tokens at most; layers that forget or fold the text as transformers has them."""
     cache = DynamicCache(config=config)
-    cache.layers = [Slots() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    cache.layers = [Slots(most) if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
 
 
@@ -66,4 +68,4 @@ def rows_may_change(cache: Cache) -> bool:
 def select(cache: Cache, rows: Tensor) -> None:
     """These rows, in this order, may be several times."""
     for layer in cache.layers:
-        layer.batch_select_indices(rows)  # type: ignore[attr-defined]
+        layer.batch_select_indices(rows)  # type: ignore[union-attr]

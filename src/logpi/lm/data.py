@@ -49,7 +49,10 @@ class Table:
         """Data say no reward: with an `answer` it is 1 for that answer to the letter, but for space around it."""
         if "answer" not in columns:
             raise LogpiError(f"{self.file} has no column answer: give a reward with --reward ./file.py:f.")
-        return [float(said.strip() == str(right).strip()) for said, right in zip(completions, columns["answer"], strict=True)]
+        return [
+            float(said.strip() == str(right).strip())
+            for said, right in zip(completions, columns["answer"], strict=True)
+        ]
 
 
 def read(file: Path) -> list[dict[str, Any]]:
@@ -82,7 +85,9 @@ def _row(line: str, file: Path, number: int) -> dict[str, Any]:
 def must_have_prompt(row: dict[str, Any], file: Path, number: int) -> None:
     """A text that is not empty, or a chat: a list of {'role', 'content'}."""
     prompt = row.get("prompt")
-    chat = isinstance(prompt, list) and prompt and all(isinstance(x, dict) and {"role", "content"} <= {*x} for x in prompt)
+    chat = (
+        isinstance(prompt, list) and prompt and all(isinstance(x, dict) and {"role", "content"} <= {*x} for x in prompt)
+    )
     if not (chat or (isinstance(prompt, str) and prompt)):
         raise LogpiError(f"Row {number} of {file} has no prompt: a text, or a list of messages with role and content.")
 

@@ -100,7 +100,8 @@ class Speech:
         self.length = torch.full((rows,), limit, device=self.device)
         self.ended = torch.zeros(rows, dtype=torch.bool, device=self.device)
         self.row = torch.arange(rows, device=self.device)
-        self.cache = cache_for(policy.model.config)
+        self.position = torch.tensor([len(p) for p in prompts], device=self.device)  # of the next token
+        self.cache = cache_for(policy.model.config, max(map(len, prompts)) + limit)
         self.hidden = self._read(prompts).repeat_interleave(copies, 0)
         self.position = self.position.repeat_interleave(copies)
         if copies > 1:
@@ -110,7 +111,6 @@ class Speech:
         """Every prompt once, the shorter ones behind padding: the hidden state of its last token, [P, H]."""
         longest = max(map(len, prompts))
         ids = torch.tensor([[0] * (longest - len(p)) + [*p] for p in prompts], device=self.device)
-        self.position = torch.tensor([len(p) for p in prompts], device=self.device)  # of the next token
         slot = torch.arange(longest, device=self.device) - (longest - self.position)[:, None]
         self.seen = None if all(len(p) == longest for p in prompts) else slot >= 0  # [n, tokens]
         return self._ask(ids, slot.clamp(min=0))[:, -1]

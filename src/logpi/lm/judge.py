@@ -30,7 +30,7 @@ def answer(reward: Any, request: dict[str, Any]) -> dict[str, Any]:
     """{'rewards': ...}, or {'error': ...} with the function's own traceback in 'details'."""
     try:
         found = reward(prompts=request["prompts"], completions=request["completions"], **request["columns"])
-        found = asyncio.run(found) if inspect.isawaitable(found) else found
+        found = asyncio.run(found) if inspect.iscoroutine(found) else found
         return {"rewards": [None if x is None else float(x) for x in found]}
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}", "details": traceback.format_exc()}

@@ -16,10 +16,11 @@ KEPT = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_co
 
 def new(size: str, alphabet: str, eager: bool = False) -> tuple[nn.Module, Any]:
     """A GPT-2 of a few layers with random weights, in whose vocabulary each letter is a token; it computes in any float type."""
-    from transformers import GPT2Config, GPT2LMHeadModel
+    from transformers import AutoModelForCausalLM, GPT2Config
 
     from logpi.lm.letters import letters
 
+    quiet()
     tokenizer = letters(alphabet)
     layers, width = SIZES[size]
     config = GPT2Config(
@@ -29,21 +30,22 @@ def new(size: str, alphabet: str, eager: bool = False) -> tuple[nn.Module, Any]:
         n_head=4,
         n_positions=CONTEXT,
         initializer_range=0.08,
+        activation_function="gelu_pytorch_tanh",
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,
         bos_token_id=tokenizer.eos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         tie_word_embeddings=False,
-        attn_implementation="eager" if eager else "sdpa",
     )
-    return GPT2LMHeadModel(config), tokenizer
+    return AutoModelForCausalLM.from_config(config, attn_implementation="eager" if eager else "sdpa"), tokenizer
 
 
 def load(where: str, eager: bool = False) -> tuple[nn.Module, Any]:
     """(model, tokenizer) of a folder or a hub name: safetensors only, no code of the folder's. eager: plain attention."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    quiet()
     if Path(where).is_dir():
         must_be_whole(Path(where))
     elif where.startswith((".", "/")) or where.count("/") > 1:
@@ -92,6 +94,13 @@ def must_match(model: Any, tokenizer: Any, where: str) -> None:
         raise LogpiError(
             f"{where} changes its logits after the projection ({type(model).__name__}): logpi does not know such models yet."
         )
+
+
+def quiet() -> None:
+    """transformers shows bars for files that take a moment; a run has a display of its own."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 def save(model: Any, tokenizer: Any, folder: Path) -> None:

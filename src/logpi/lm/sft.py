@@ -20,9 +20,7 @@ MICRO = 16384  # tokens through the model at once
 
 def rows_from(policy: Tokens, prompts: Sequence[str], answers: Sequence[str]) -> Batch:
     """Rows in which the answers, and an end token after each, are ours."""
-    asked, told = (
-        [policy.encode(x) for x in texts] for texts in (prompts, answers)
-    )
+    asked, told = ([policy.encode(x) for x in texts] for texts in (prompts, answers))
     told = [[*x, *policy.ends[:1]] for x in told]
     length = torch.tensor([len(x) for x in told])
     tokens = torch.tensor([x + [0] * (int(length.max()) - len(x)) for x in told])

@@ -27,7 +27,7 @@ class Vocabulary:
     choices = None
     action_shape: tuple[int, ...] = ()
 
-    def __init__(self, project: nn.Module, temperature: float) -> None:
+    def __init__(self, project: nn.Linear, temperature: float) -> None:
         self.project, self.temperature = project, temperature
 
     def logits(self, hidden: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -37,9 +37,7 @@ class Vocabulary:
         return said if self.temperature == 1.0 else said / self.temperature
 
     def log_prob(self, hidden: Tensor, action: Tensor) -> Tensor:
-        return self._each(
-            lambda h, a: self.logits(h).log_softmax(-1).gather(-1, a[:, None])[:, 0], hidden, action
-        )
+        return self._each(lambda h, a: self.logits(h).log_softmax(-1).gather(-1, a[:, None])[:, 0], hidden, action)
 
     def entropy(self, hidden: Tensor, action: Tensor | None = None) -> Tensor:
         def of(h: Tensor) -> Tensor:
@@ -64,12 +62,12 @@ class Vocabulary:
 
     def _each(self, answer: Callable[..., Tensor], *rows: Tensor) -> Tensor:
         """answer(rows), [N, ...] -> [N], of so many rows at once that their logits fit; those of a chunk are computed again backwards."""
-        size = max(1, CHUNK // int(self.project.weight.shape[0]))  # type: ignore[arg-type, union-attr]
+        size = max(1, CHUNK // self.project.weight.shape[0])
         if len(rows[0]) <= size:
             return answer(*rows)
         again = torch.is_grad_enabled() and any(x.requires_grad for x in rows)
         parts = zip(*(x.split(size) for x in rows), strict=True)
-        return torch.cat([checkpoint(answer, *part, use_reentrant=False) if again else answer(*part) for part in parts])  # type: ignore[misc]
+        return torch.cat([checkpoint(answer, *part, use_reentrant=False) if again else answer(*part) for part in parts])
 
 
 class Tokens(nn.Module):
@@ -102,7 +100,9 @@ class Tokens(nn.Module):
         if isinstance(prompt, str):
             return [*self.tokenizer(prompt, add_special_tokens=False)["input_ids"]]
         if self.tokenizer.chat_template is None:
-            raise LogpiError("The prompt is a chat, and the tokenizer has no chat template: give texts, or another model.")
+            raise LogpiError(
+                "The prompt is a chat, and the tokenizer has no chat template: give texts, or another model."
+            )
         text = self.tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
         return [*self.tokenizer(text, add_special_tokens=False)["input_ids"]]
 
@@ -139,7 +139,9 @@ class Tokens(nn.Module):
         with torch.no_grad():
             old = functional_call(self, self.before, (b, False), tie_weights=True)
         own = self.head.project.weight
-        weight = next((self.before[name] for name, p in self.named_parameters() if p is own and name in self.before), own)
+        weight = next(
+            (self.before[name] for name, p in self.named_parameters() if p is own and name in self.before), own
+        )
         return self.head.kl(hidden, old, weight.detach(), turned=not turned)
 
     def normalise(self, obs: Tensor) -> Tensor:

@@ -92,14 +92,22 @@ class Language:
     def _judged(self, policy: Tokens, critic: nn.Module, b: Batch) -> Batch:
         """With V of every text, and of the text that followed."""
         size = max(1, self.micro // b.obs.shape[1])
-        value = torch.cat([critic(policy.hidden(x).to(torch.float32 if policy.bf16 else b.log_pi)) for x in b.obs.split(size)])
+        value = torch.cat(
+            [critic(policy.hidden(x).to(torch.float32 if policy.bf16 else b.log_pi)) for x in b.obs.split(size)]
+        )
         return b.with_(value=value, value_next=torch.nn.functional.pad(value[:, 1:], (0, 1)))
 
     def _count(self, rounds: "list[Round]") -> None:
-        reward, length, ended = (torch.cat(x) for x in zip(*((r.reward, r.said.length, r.said.ended) for r in rounds), strict=True))
+        reward, length, ended = (
+            torch.cat(x) for x in zip(*((r.reward, r.said.length, r.said.ended) for r in rounds), strict=True)
+        )
         self.recent.extend(zip(reward.tolist(), length.tolist(), strict=True))
         self.finished += len(reward)
-        self.told = {"reward": float(reward.mean()), "truncated": float((~ended).double().mean()), "tokens": float(length.sum())}
+        self.told = {
+            "reward": float(reward.mean()),
+            "truncated": float((~ended).double().mean()),
+            "tokens": float(length.sum()),
+        }
         if self.group > 1:
             self.told["groups_without_signal"] = 1 - float(torch.cat([r.signal for r in rounds]).double().mean())
 

@@ -1,8 +1,9 @@
 """Checkpoints: safetensors, JSON and a SHA-256 manifest in a folder that appears whole or not at all.
 
-policy.*: what `logpi.load` needs; of a language model a Hugging Face folder's files. trainer.*: everything else that a run is made of (critic, optimisers, adaptive
-state, every generator, environments, statistics). config.toml: page and settings. Nothing is pickled, no folder is
-written twice, and older ones go only when the new one has been read back from the disk.
+policy.*: what `logpi.load` needs; of a language model a Hugging Face folder's files. trainer.*: everything else that a
+run is made of (critic, optimisers, adaptive state, every generator, environments, statistics). config.toml: page and
+settings. Nothing is pickled, no folder is written twice, and older ones go only when the new one has been read back from
+the disk.
 """
 
 import json
@@ -142,7 +143,7 @@ def well_formed(body: dict[str, Any], name: str) -> bool:
         and isinstance(body.get("versions"), dict)
         and isinstance(files, dict)
         and TRAINER <= {*files} <= FILES
-        and WEIGHTS & {*files}
+        and bool(WEIGHTS & {*files})
         and all(
             isinstance(entry, dict)
             and isinstance(entry.get("sha256"), str)

@@ -140,7 +140,9 @@ def text_kinds(run: Path, policy: Any, given: Any) -> tuple[str, list[Evaluation
         raise LogpiError(f"This run used a task of yours ({trained['task']}): pass it again, --task {trained['task']}.")
     settings = config.fill(Text(), trained | ({"task": given.task} if given.task else {}), str(run / "config.toml"))
     with contextlib.closing(language.rewards_of(settings)) as rewards:
-        return settings.task, [answered(policy, settings, rewards, given.episodes, d, given.seed) for d in (True, False)]
+        return settings.task, [
+            answered(policy, settings, rewards, given.episodes, d, given.seed) for d in (True, False)
+        ]
 
 
 def _trained_on(run: Path, env: str | None) -> dict[str, Any]:

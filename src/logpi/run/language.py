@@ -123,7 +123,7 @@ def rewards_of(settings: Text) -> Any:
     from logpi.lm.judges import Judge
     from logpi.lm.rewards import Rewards
 
-    task = Table(Path(settings.data)) if settings.data else tasks.find(settings.task, settings.level)
+    task: Any = Table(Path(settings.data)) if settings.data else tasks.find(settings.task, settings.level)
     how = (settings.reward_limit, settings.reward_memory, settings.reward_failed)
     return Rewards(task, [Judge(path, *how) for path in settings.reward], settings.reward_weights)
 

@@ -64,7 +64,7 @@ def text_from(folder: Path, device: str) -> Any:
     model, tokenizer = pretrained.load(str(folder))
     asked = config.read(folder / "config.toml").get("run", {})
     policy = Tokens(model.eval(), tokenizer, float(asked.get("temperature", 1.0)), bool(asked.get("bf16", False)))
-    policy.model.to(device)  # type: ignore[operator, union-attr]
+    policy.model.to(device)
     return policy.requires_grad_(False)
 
 

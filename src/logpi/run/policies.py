@@ -33,7 +33,7 @@ def files_of(policy: Any) -> dict[str, bytes]:
 def text_files(policy: Tokens) -> dict[str, bytes]:
     """What transformers writes, and reads without logpi."""
     with tempfile.TemporaryDirectory() as folder:
-        policy.model.save_pretrained(folder, max_shard_size="1000GB")  # type: ignore[operator, union-attr]
+        policy.model.save_pretrained(folder, max_shard_size="1000GB")  # type: ignore[operator]
         policy.tokenizer.save_pretrained(folder)
         found = {x.name: x.read_bytes() for x in Path(folder).iterdir() if x.is_file()}
     if strange := sorted({*found} - TEXT_FILES):

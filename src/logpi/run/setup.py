@@ -72,12 +72,14 @@ class Settings:
 
     where = property(lambda self: self.env)
 
+
 def learn(method: Any = "ppo", env: str | Callable[[], gym.Env] = "CartPole-v1", **settings: Any) -> Iterator[Record]:
     """Train, one record per iteration: `for record in logpi.learn("ppo", "CartPole-v1", steps=50_000, clip=0.1): ...`.
 
     method: a name of METHODS, a page (class or instance), or an import path. Keywords are fields of the page or of
-    `Settings`; with a `task` a language model is trained, and they are of `Text`. record["return"] is the mean of the last 100 episodes, record.policy acts, record.save(folder) writes a
-    checkpoint that `logpi.load` reads. Sets torch's threads for the process.
+    `Settings`; with a `task` a language model is trained, and they are of `Text`. record["return"] is the mean of the last
+    100 episodes, record.policy acts, record.save(folder) writes a checkpoint that `logpi.load` reads. Sets torch's threads
+    for the process.
     """
     kind = kind_of(settings)
     names = {f.name for f in dataclasses.fields(kind)}
@@ -167,18 +169,7 @@ def assemble(
         policy=policy,
         critic=critic,
         reference=reference_policy(method, settings, policy, network),
-        collect=Control(
-            made,
-            method.rows,
-            torch.Generator(device).manual_seed(seeds[1]),
-            seeds[2],
-            option(method, "length"),
-            option(method, "group") if method.rows == "groups" else 1,
-            option(method, "gamma"),
-            fused,
-            settings.clip_reward,
-            option(method, "recompute"),
-        ),
+        collect=collector(method, settings, made, fused, seeds),
         optimizer=optimizer,
         critic_optimizer=critic_optimizer,
         generator=torch.Generator().manual_seed(seeds[3]),
@@ -190,6 +181,21 @@ def assemble(
             "method": {"name": name or name_of(method)} | dataclasses.asdict(method),
             "run": dataclasses.asdict(settings),
         },
+    )
+
+
+def collector(method: Any, settings: Settings, made: envs.Environments, fused: Any, seeds: list[int]) -> Control:
+    return Control(
+        made,
+        method.rows,
+        torch.Generator(pick(settings.device)).manual_seed(seeds[1]),
+        seeds[2],
+        option(method, "length"),
+        option(method, "group") if method.rows == "groups" else 1,
+        option(method, "gamma"),
+        fused,
+        settings.clip_reward,
+        option(method, "recompute"),
     )
 
 

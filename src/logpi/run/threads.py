@@ -23,11 +23,11 @@ from logpi.fast.cover import native
 from logpi.loop import loop
 from logpi.run import evaluate
 from logpi.run.folder import RunFolder
+from logpi.run.language import Text
 from logpi.run.load import load
 from logpi.run.paths import is_path
 from logpi.run.plot import plot
 from logpi.run.processes import typed
-from logpi.run.language import Text
 from logpi.run.setup import Settings, assemble
 from logpi.run.stop import GRACE, Interrupted
 from logpi.run.train import Options, begin, safely

@@ -269,7 +269,7 @@ def step_length(policy: Policy, batches: list[Batch], direction: Tensor) -> Tens
     at = torch.nn.utils.parameters_to_vector(policy.parameters())
     rate, b = 1e-2 * at.norm() / direction.norm().clamp(min=1e-30), batches[0]
     for _ in range(5):  # KL is near to quadratic in the rate
-        kl = policy.head.kl(b.ours(b.params), moved(policy, rate * direction)(b.ours(b.obs))).mean()
+        kl = policy.kl_old(b, moved(policy, rate * direction)(b.ours(b.obs))).mean()
         rate = rate * (STEP / kl.clamp(min=1e-12)).sqrt().clamp(0.01, 100)
     return rate
 

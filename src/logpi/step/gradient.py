@@ -1,6 +1,6 @@
 """First-order ascent: epochs of shuffled minibatches under any torch optimiser."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -56,7 +56,7 @@ def ascend(
     return {"surrogate": torch.stack(values).mean(), "grad_norm": torch.stack(norms).mean()}
 
 
-def climb(parts: Iterator[Tensor], params: list[Tensor]) -> Tensor:
+def climb(parts: Iterator[Tensor], params: Sequence[Tensor]) -> Tensor:
     """The sum of the parts; its gradient is left in the parameters, negated, for torch's optimisers descend."""
     for p in params:
         p.grad = None

@@ -74,7 +74,7 @@ class Countdown:
     def reward(
         self, prompts: list[str], completions: list[str], given: list[list[int]], target: list[int], **_: Any
     ) -> list[float]:
-        return [float(solves(said, *asked)) for said, *asked in zip(completions, given, target, strict=True)]
+        return [float(solves(said, n, value)) for said, n, value in zip(completions, given, target, strict=True)]
 
 
 SIGNS: dict[type, Any] = {

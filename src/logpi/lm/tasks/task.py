@@ -33,7 +33,7 @@ def held_out(prompt: str) -> bool:
 def draw(task: Task, split: Split, seed: int | str, number: int) -> dict[str, Any]:
     """Example `number` of a split: always the same, whatever was drawn before."""
     if hasattr(task, "numbered"):  # data: rows that there are
-        return task.numbered(split, seed, number)  # type: ignore[no-any-return]
+        return task.numbered(split, seed, number)
     chance = random.Random(f"{seed}/{split}/{number}")
     for _ in range(10_000):
         found = task.example(chance)

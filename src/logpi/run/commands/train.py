@@ -8,8 +8,8 @@ from logpi.errors import LogpiError
 from logpi.methods import METHODS
 from logpi.run import config, recipes, seeds
 from logpi.run.flags import parse, peek, together
-from logpi.run.paths import wrappers
 from logpi.run.language import Text
+from logpi.run.paths import wrappers
 from logpi.run.setup import Settings, find_method, kind_of
 from logpi.run.train import Options, train
 
@@ -69,7 +69,9 @@ def main(args: list[str]) -> None:
         train(name, given.method, given.run, options)
 
 
-def defaults(name: str, page: Any, told: dict[str, str]) -> tuple[tuple[Any, Settings | Text, Options], str, dict[str, Any]]:
+def defaults(
+    name: str, page: Any, told: dict[str, str]
+) -> tuple[tuple[Any, Settings | Text, Options], str, dict[str, Any]]:
     """What the flags start from: the page's own < recipe < what --init was trained in < --config; the recipe, what it set.
 
     A file that names every field, as a run's config.toml does, leaves nothing to a recipe.
