@@ -29,8 +29,9 @@ from logpi.run.undecorated import undecorated
 
 FORMAT = 2
 FACTS = {"format", "step", "method", "environments", "finite", "score", "log", "versions", "files"}
-TRAINER = {"config.toml", "trainer.json", "trainer.safetensors"}
-FILES = TRAINER | POLICY_FILES | TEXT_FILES
+TRAINER = ("config.toml", "trainer.json", "trainer.safetensors")
+FILES = (*TRAINER, *POLICY_FILES)
+TEXT = (*TRAINER, *TEXT_FILES)  # of a language model; some have not all
 
 
 def trainer_state(parts: Parts) -> dict[str, Any]:
@@ -58,7 +59,8 @@ def save(parts: Parts, folder: Path, log: dict[str, Any] | None = None, score: f
     own = files_of(parts.policy)
     if final.exists():
         there = verify(final)["files"]
-        if any(name in there and there[name]["sha256"] != digest(own[name]) for name in WEIGHTS & {*own}):
+        weights = next(name for name in WEIGHTS if name in own)
+        if weights not in there or there[weights]["sha256"] != digest(own[weights]):
             raise LogpiError(f"{final} has other weights, it is of another run: save to another folder.")
         return final
     if log is None:
@@ -114,8 +116,9 @@ def unseal(folder: Path) -> dict[str, Any]:
         raise LogpiError(
             f"{folder} is not a checkpoint: that is a folder step-*, and no other kind of file is ever read."
         )
+    known = TEXT if (folder / "model.safetensors").exists() else FILES
     for found in sorted(folder.iterdir()):
-        if found.name not in FILES | {"manifest.json"} or found.is_symlink() or not found.is_file():
+        if found.name not in (*known, "manifest.json") or found.is_symlink() or not found.is_file():
             raise LogpiError(f"{found} does not belong in a checkpoint: only its own files are ever read.")
     file = folder / "manifest.json"
     if not file.is_file():
@@ -142,8 +145,7 @@ def well_formed(body: dict[str, Any], name: str) -> bool:
         and isinstance(body.get("score"), float | int | None)
         and isinstance(body.get("versions"), dict)
         and isinstance(files, dict)
-        and TRAINER <= {*files} <= FILES
-        and bool(WEIGHTS & {*files})
+        and ({*files} == {*FILES} or {*TRAINER, "model.safetensors"} <= {*files} <= {*TEXT})
         and all(
             isinstance(entry, dict)
             and isinstance(entry.get("sha256"), str)

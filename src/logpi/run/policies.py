@@ -12,12 +12,12 @@ from logpi.policy.tokens import Tokens
 from logpi.run.pack import fill, read_tensors
 from logpi.run.spaces import space_to_json
 
-POLICY_FILES = {"policy.json", "policy.safetensors"}
-TEXT_FILES = {
+POLICY_FILES = ("policy.json", "policy.safetensors")
+TEXT_FILES = (
     *("config.json", "generation_config.json", "model.safetensors"),
     *("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"),
-}
-WEIGHTS = {"policy.safetensors", "model.safetensors"}
+)
+WEIGHTS = ("policy.safetensors", "model.safetensors")
 
 
 def files_of(policy: Any) -> dict[str, bytes]:
@@ -36,7 +36,7 @@ def text_files(policy: Tokens) -> dict[str, bytes]:
         policy.model.save_pretrained(folder, max_shard_size="1000GB")  # type: ignore[operator]
         policy.tokenizer.save_pretrained(folder)
         found = {x.name: x.read_bytes() for x in Path(folder).iterdir() if x.is_file()}
-    if strange := sorted({*found} - TEXT_FILES):
+    if strange := sorted({*found} - {*TEXT_FILES}):
         raise LogpiError(f"This model or tokenizer saves a file that no checkpoint keeps ({strange[0]}): use another.")
     return found
 
