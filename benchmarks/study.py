@@ -168,6 +168,12 @@ def draw(study: Study, results: dict[str, Result]) -> None:
     figure.savefig(HERE / "results" / f"{study.name}.png", dpi=110)
 
 
+def about_now(*more: str) -> dict[str, str]:
+    """When, on what, with which versions."""
+    found = {"date": time.strftime("%F"), "python": platform.python_version(), "machine": platform.machine()}
+    return found | {name: version(name) for name in ("logpi", "torch", *more, "numpy")}
+
+
 def main(study: Study, render: Callable[[Study, dict[str, Result]], str] = page) -> None:
     parser = argparse.ArgumentParser(description=study.title)
     parser.add_argument("words", nargs="*", help="only tasks whose name contains one of these words")
@@ -177,8 +183,7 @@ def main(study: Study, render: Callable[[Study, dict[str, Result]], str] = page)
     args = parser.parse_args()
     file = HERE / "results" / f"{study.name}.json"
     results: dict[str, Result] = json.loads(file.read_text()) if file.exists() else {}
-    about = {"date": time.strftime("%F"), "python": platform.python_version(), "machine": platform.machine()}
-    about |= {name: version(name) for name in ("logpi", "torch", "gymnasium", "mujoco", "numpy")}
+    about = about_now("gymnasium", "mujoco")
     chosen = [t for t in study.tasks if not args.words or any(word in t.name for word in args.words)]
     out = args.out / time.strftime("%Y%m%d-%H%M%S")
     pool = ThreadPoolExecutor(args.jobs)

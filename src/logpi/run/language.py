@@ -16,7 +16,7 @@ from logpi.device import pick
 from logpi.errors import LogpiError
 from logpi.lm.pretrained import SIZES
 from logpi.loop import Parts
-from logpi.page import Between, Count, Finite, Positive, option, page
+from logpi.page import Between, Count, Finite, Fraction, Positive, option, page
 from logpi.policy.networks import orthogonal
 from logpi.policy.tokens import Tokens
 from logpi.run.optimizers import optimizers
@@ -43,6 +43,7 @@ class Text:
     reward_failed: Finite = 0.0  # what stands for a reward that failed
     temperature: Positive = 1.0  # of sampling, and of pi in every formula
     optimizer: str = "Adam"  # any of torch.optim
+    beta2: Fraction = 0.95  # of Adam: near 1 it remembers the size of old gradients, and steps shrink with the signal
     reference: str | None = None  # model folder that is pi_ref; else the first policy
     micro: Count = 16384  # tokens through the model at once: memory only
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"  # where tensors live
@@ -69,7 +70,7 @@ def assemble(method: Any, settings: Text, name: str, weights: Path | None) -> Pa
 
         sft.warm_up(policy, task, settings.seed, settings.warmup, settings.warmup_rows, settings.warmup_lr)
     critic = head_for(method, policy, seeds[1])
-    optimizer, critic_optimizer = optimizers(method, settings.optimizer, policy, critic)
+    optimizer, critic_optimizer = optimizers(method, settings.optimizer, policy, critic, 1e-8, settings.beta2)
     group = option(method, "group") if method.rows == "groups" else 1
     prompts = option(method, {"groups": "starts", "episodes": "episodes", "segments": "envs"}[method.rows])
     return Parts(

@@ -11,16 +11,16 @@ from logpi.run.undecorated import undecorated
 
 
 def optimizers(
-    method: Any, name: str, policy: torch.nn.Module, critic: Any
+    method: Any, name: str, policy: torch.nn.Module, critic: Any, eps: float = 1e-5, beta2: float = 0.999
 ) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer | None]:
-    """One for policy and critic where the page fits them jointly, else one for each."""
+    """One for policy and critic where the page fits them jointly, else one for each. eps, beta2: of Adam."""
     others = ("Optimizer", "LBFGS", "SparseAdam", "Muon")  # they need a closure, sparse gradients, matrices only
     known = [x for x in dir(torch.optim) if isinstance(getattr(torch.optim, x), type) and x not in others]
     if name not in known:
         raise LogpiError(f"torch.optim has no optimiser {name!r} for any gradient.{nearest(name, known)}")
     kind = getattr(torch.optim, name)
     fused = next(policy.parameters()).device.type != "mps"
-    extra = {"eps": 1e-5, "fused": fused} if name in ("Adam", "AdamW") else {}
+    extra = {"eps": eps, "betas": (0.9, beta2), "fused": fused} if name in ("Adam", "AdamW") else {}
     joint = critic is not None and joint_coef(method) is not None
     params = [*(p for p in policy.parameters() if p.requires_grad), *(critic.parameters() if joint else [])]
     with undecorated():
