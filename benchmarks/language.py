@@ -63,34 +63,29 @@ def accuracy(parts: Any, settings: Text) -> float:
     return sum(x >= 1 for x in found.returns) / PROMPTS
 
 
+ABOUT = f"""# From a warm-up to mastery
+
+Made by `python benchmarks/language.py`: `logpi train {METHOD} --task TASK` with its recipe, from a new model. Accuracy: exact answers
+to {PROMPTS:,} prompts that training never shows, sampled at temperature 1; mean over seeds and its 95 % interval. Seconds: warm-up and
+training, without the evaluations between.
+
+| task | parameters | after the warm-up | at the end | seconds to 95 %, each seed | seconds in all | tokens sampled |
+|---|---|---|---|---|---|---|"""
+
+
 def page(results: dict[str, list[dict[str, Any]]]) -> str:
-    lines = [
-        "# From a warm-up to mastery",
-        "",
-        f"Made by `python benchmarks/language.py`: `logpi train {METHOD} --task TASK` with its recipe, from a new model. Accuracy: exact answers to {PROMPTS:,} prompts"
-        " that training never shows, sampled at temperature 1. Seconds: warm-up and training, without the evaluations between.",
-        "",
-        "| task | parameters | seeds | after the warm-up | at the end: mean, 95 % interval | seconds to 95 %, each seed | seconds in all | tokens sampled |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for task, runs in results.items():
-        first, last = ([run["points"][at][2] for run in runs] for at in (0, -1))
-        low, high = interval(last)
-        reached = ", ".join("never" if run["reached"] is None else f"{run['reached']:.0f}" for run in runs)
-        lines.append(
-            f"| {task} | {runs[0]['parameters']:,} | {len(runs)} | {statistics.fmean(first):.2f} | {statistics.fmean(last):.3f} [{low:.3f}, {high:.3f}] | {reached} |"
-            f" {statistics.fmean(run['points'][-1][0] for run in runs):.0f} | {statistics.fmean(run['points'][-1][1] for run in runs):,.0f} |"
-        )
-    return "\n".join(
-        [
-            *lines,
-            "",
-            "![Accuracy against seconds](results/language.png)",
-            "",
-            f"{', '.join(f'{k} {v}' for k, v in about_now('transformers').items())}.",
-            "",
-        ]
-    )
+    rows = [row(task, runs) for task, runs in results.items()]
+    versions = ", ".join(f"{k} {v}" for k, v in about_now("transformers").items())
+    return "\n".join([ABOUT, *rows, "", "![Accuracy against seconds](results/language.png)", "", f"{versions}.", ""])
+
+
+def row(task: str, runs: list[dict[str, Any]]) -> str:
+    first, last = ([run["points"][at][2] for run in runs] for at in (0, -1))
+    low, high = interval(last)
+    reached = ", ".join("never" if run["reached"] is None else f"{run['reached']:.0f}" for run in runs)
+    seconds, tokens = (statistics.fmean(run["points"][-1][k] for run in runs) for k in (0, 1))
+    accuracy = f"{statistics.fmean(first):.2f} | {statistics.fmean(last):.3f} [{low:.3f}, {high:.3f}]"
+    return f"| {task} | {runs[0]['parameters']:,} | {accuracy} | {reached} | {seconds:.0f} | {tokens:,.0f} |"
 
 
 def draw(results: dict[str, list[dict[str, Any]]]) -> None:
