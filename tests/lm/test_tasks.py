@@ -12,8 +12,10 @@ from logpi.lm.rewards import score
 from logpi.lm.tasks import TASKS, draw
 from logpi.lm.tasks.numbers import solves
 
+EXACT = [name for name in TASKS if name != "sentiment-toy"]  # its answers are of any quality
 
-@pytest.mark.parametrize("name", TASKS)
+
+@pytest.mark.parametrize("name", EXACT)
 @pytest.mark.parametrize("level", [None, 3])
 def test_right_answers_are_worth_one_and_wrong_ones_less(name, level):
     task = tasks.find(name, level)
@@ -23,6 +25,13 @@ def test_right_answers_are_worth_one_and_wrong_ones_less(name, level):
     assert score(task.reward, prompts, answers, columns) == [1.0] * 200
     assert max(score(task.reward, prompts, ["=" + a for a in answers], columns)) < 1
     assert max(score(task.reward, prompts, [""] * 200, columns)) == 0
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("level", [None, 3])
+def test_letters_and_the_limit_suffice(name, level):
+    task = tasks.find(name, level)
+    prompts, answers = ([draw(task, "train", 0, k)[x] for k in range(200)] for x in ("prompt", "answer"))
     spelt = letters(task.letters)
     for text in prompts + answers:
         ids = spelt(text, add_special_tokens=False)["input_ids"]

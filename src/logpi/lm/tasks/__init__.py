@@ -4,6 +4,7 @@ from typing import Any
 
 from logpi.errors import LogpiError, nearest
 from logpi.lm.tasks.numbers import Addition, Countdown, SortDigits
+from logpi.lm.tasks.sentiment import SentimentToy
 from logpi.lm.tasks.task import Task, draw
 from logpi.lm.tasks.texts import Copy, ReverseText
 
@@ -12,6 +13,7 @@ TASKS: dict[str, Any] = {
     "copy": Copy,
     "countdown": Countdown,
     "reverse-text": ReverseText,
+    "sentiment-toy": SentimentToy,
     "sort-digits": SortDigits,
 }
 

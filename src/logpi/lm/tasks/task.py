@@ -30,13 +30,19 @@ def held_out(prompt: str) -> bool:
     return int.from_bytes(sha256(prompt.encode()).digest()[:4], "big") % HELD_OUT == 0
 
 
-def draw(task: Task, split: Split, seed: int | str, number: int) -> dict[str, Any]:
+def draw(
+    task: Task, split: Split, seed: int | str, number: int, kind: Literal["example", "preference"] = "example"
+) -> dict[str, Any]:
     """Example `number` of a split: always the same, whatever was drawn before."""
     if hasattr(task, "numbered"):  # data: rows that there are
         return task.numbered(split, seed, number)
+    if not hasattr(task, kind):
+        raise LogpiError(
+            f"{type(task).__name__} has no preferences: give --data with prompt, chosen and rejected, or sentiment-toy."
+        )
     chance = random.Random(f"{seed}/{split}/{number}")
     for _ in range(10_000):
-        found = task.example(chance)
+        found: dict[str, Any] = getattr(task, kind)(chance)
         if held_out(found["prompt"]) == (split == "test"):
             return found
     raise LogpiError(f"The task has no example for its {split} among 10,000: give it more prompts.")
