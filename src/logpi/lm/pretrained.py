@@ -1,6 +1,7 @@
 """A causal LM and its tokenizer: from a folder, from the hub by name, or tiny and new."""
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -41,26 +42,40 @@ def new(size: str, alphabet: str, eager: bool = False) -> tuple[nn.Module, Any]:
     return AutoModelForCausalLM.from_config(config, attn_implementation="eager" if eager else "sdpa"), tokenizer
 
 
+def begin(where: str, alphabet: str, seed: int = 0, eager: bool = False) -> tuple[nn.Module, Any]:
+    """(model, tokenizer): new ones of a size in `SIZES`, their weights from the seed alone; else as `load`."""
+    if where not in SIZES:
+        return load(where, eager)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return new(where, alphabet, eager)
+
+
 def load(where: str, eager: bool = False) -> tuple[nn.Module, Any]:
     """(model, tokenizer) of a folder or a hub name: safetensors only, no code of the folder's. eager: plain attention."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
+
+    how = {"dtype": "auto", "attn_implementation": "eager" if eager else "sdpa"}
+    model, tokenizer = read(AutoModelForCausalLM, where, **how)
+    must_match(model, tokenizer, where)
+    return model, tokenizer
+
+
+def read(kind: Any, where: str, **how: Any) -> tuple[Any, Any]:
+    """What a class of transformers makes of a folder or a hub name, and the tokenizer there."""
+    from transformers import AutoTokenizer
 
     quiet()
     if Path(where).is_dir():
         must_be_whole(Path(where))
     elif where.startswith((".", "/")) or where.count("/") > 1:
         raise LogpiError(f"There is no folder {where}: --model takes a folder, the name of a hub model, or tiny.")
-    how = {"trust_remote_code": False}
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            where, use_safetensors=True, dtype="auto", attn_implementation="eager" if eager else "sdpa", **how
-        )
-        tokenizer = AutoTokenizer.from_pretrained(where, **how)
+        model = kind.from_pretrained(where, use_safetensors=True, trust_remote_code=False, **how)
+        return model, AutoTokenizer.from_pretrained(where, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as wrong:
         first = " ".join(str(wrong).split())[:200]
         raise LogpiError(f"The model {where} cannot be loaded: {first}.") from wrong
-    must_match(model, tokenizer, where)
-    return model, tokenizer
 
 
 def must_be_whole(folder: Path) -> None:
@@ -103,7 +118,18 @@ def quiet() -> None:
     logging.disable_progress_bar()
 
 
+def must_be_new(folder: Path) -> None:
+    """Refuse a folder that is there: nothing is overwritten."""
+    if folder.exists() or folder.is_symlink():
+        raise LogpiError(f"{folder} is there already, and nothing is overwritten: give another --out.")
+
+
 def save(model: Any, tokenizer: Any, folder: Path) -> None:
-    """What transformers alone reads."""
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    """What transformers alone reads, in a new folder that appears whole or not at all."""
+    must_be_new(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as beside:
+        whole = Path(beside) / folder.name
+        model.save_pretrained(whole)
+        tokenizer.save_pretrained(whole)
+        whole.rename(folder)

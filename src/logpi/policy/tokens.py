@@ -16,9 +16,26 @@ from torch.utils.checkpoint import checkpoint
 
 from logpi import kl
 from logpi.batch import Batch
-from logpi.errors import LogpiError
+from logpi.errors import LogpiError, short
 
 CHUNK = 2**22  # logits held at once where they need not all be: 16 MiB in float32
+
+
+def ids_of(tokenizer: Any, prompt: str | list[dict[str, Any]]) -> list[int]:
+    """The tokens of a text, none added; or of a chat, as the template has it, up to where the answer begins."""
+    text = prompt
+    if not isinstance(prompt, str):
+        if tokenizer.chat_template is None:
+            raise LogpiError(
+                "The prompt is a chat, and the tokenizer has no chat template: give texts, or another model."
+            )
+        text = tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
+    try:
+        return [*tokenizer(text, add_special_tokens=False)["input_ids"]]
+    except Exception as wrong:  # tokenizers has no class of its own for it
+        raise LogpiError(
+            f"The tokenizer has no tokens for {short(repr(text))} ({wrong}): give a model that was made for such texts."
+        ) from wrong
 
 
 class Vocabulary:
@@ -97,14 +114,7 @@ class Tokens(nn.Module):
 
     def encode(self, prompt: str | list[dict[str, Any]]) -> list[int]:
         """The tokens of a text, none added; or of a chat, as the template has it, up to where the answer begins."""
-        if isinstance(prompt, str):
-            return [*self.tokenizer(prompt, add_special_tokens=False)["input_ids"]]
-        if self.tokenizer.chat_template is None:
-            raise LogpiError(
-                "The prompt is a chat, and the tokenizer has no chat template: give texts, or another model."
-            )
-        text = self.tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
-        return [*self.tokenizer(text, add_special_tokens=False)["input_ids"]]
+        return ids_of(self.tokenizer, prompt)
 
     @property
     def ends(self) -> list[int]:

@@ -27,6 +27,7 @@ logpi: every policy-gradient method, in one tested definition
   logpi bench [METHOD]           what limits your environment and policy: each part's share, and its floor
   logpi exact                    bias and variance of every estimator, or of your own loss, against the true gradient
   logpi variance RUN             how noisy the gradient is, for any credit and baseline, on the same trajectories
+  logpi sft                      fit a language model to a task's answers, or to yours
   logpi methods                  the table of methods
   logpi show METHOD              a method's page, and the source of exactly the functions it calls
   logpi completion SHELL         what bash, zsh or fish needs to complete all this
@@ -39,7 +40,7 @@ environments. logpi --version
 
 COMMANDS = (
     *("train", "resume", "eval", "play", "runs", "plot", "compare", "track", "export"),
-    *("doctor", "bench", "exact", "variance", "methods", "show", "completion"),
+    *("doctor", "bench", "exact", "variance", "sft", "methods", "show", "completion"),
 )
 
 
@@ -111,4 +112,4 @@ def dispatch(args: list[str]) -> int:
         raise LogpiError(f"There is no command {args[0]!r}.{nearest(args[0], COMMANDS)}")
     if args[0] in ("train", "resume") and not {"-h", "--help", "off"} & {*args} and len(args) > 1:
         warm.begin()
-    return import_module(f"logpi.run.commands.{args[0]}").main(args[1:]) or 0
+    return import_module(f"logpi.run.commands.{args[0].replace('-', '_')}").main(args[1:]) or 0

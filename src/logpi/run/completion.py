@@ -27,6 +27,8 @@ CHOSEN = (
     "completion",
 )  # commands whose first word is one of a list; the others' are run folders
 
+FLAGS = ("methods", "exact", "sft")  # commands that take flags alone
+
 # tyro completes flags and choices only: where a command takes run folders and no flag was begun, files come instead.
 FILES = {
     "bash": """
@@ -58,16 +60,15 @@ complete --command logpi --condition '__fish_seen_subcommand_from FOLDERS' --for
 
 def script(shell: str) -> str:
     """What the shell is to read, with the environments that are registered now."""
-    folders = [name for name in COMMANDS if name not in (*CHOSEN, "methods", "exact")]
+    folders = [name for name in COMMANDS if name not in (*CHOSEN, *FLAGS)]
     chosen = {command: {name: _trained(name, options) for name in METHODS} for command, options in training().items()}
     chosen |= {
         "show": dict.fromkeys(METHODS, _record("Nothing")),
         "completion": dict.fromkeys(SHELLS, _record("Nothing")),
     }
     records = {name: _choice(words) for name, words in chosen.items()}
-    for name in (*folders, "methods"):
-        own = getattr(import_module(f"logpi.run.commands.{name}"), name.capitalize())
-        records[name] = _record(name, *_fields(own))
+    for name in (*folders, *FLAGS):
+        records[name] = _record(name.replace("-", "_"), *_fields(own(name)))
     records["exact"] = _record("exact", *_fields(Exact), *_fields(Choice))
     whole = tyro.conf.OmitSubcommandPrefixes[_union(records)]  # type: ignore[misc, valid-type]
     said = io.StringIO()
@@ -76,6 +77,12 @@ def script(shell: str) -> str:
     pattern = (" " if shell == "fish" else "|").join(folders)
     found = said.getvalue().rstrip().removesuffix('\n_tyro_logpi "$@"')  # in zsh ours calls it
     return f"{found}\n" + FILES[shell].replace("FOLDERS", pattern)
+
+
+def own(command: str) -> Any:
+    """The record of a command's flags: Eval of eval, RewardModel of reward-model."""
+    name = "".join(word.capitalize() for word in command.split("-"))
+    return getattr(import_module(f"logpi.run.commands.{command.replace('-', '_')}"), name)
 
 
 def training() -> dict[str, type]:

@@ -69,7 +69,5 @@ def _sentence(box: str, prog: str) -> str:
     box = re.sub(r"^[|+]|[|+]$|-{3,}", " ", box, flags=re.MULTILINE)  # frames of ASCII, where there is no UTF-8
     lines = [line.strip("│╭╮╰╯─ ") for line in box.strip().splitlines()[1:]]
     body = re.split(r"Argument helptext|For full helptext", " ".join(line for line in lines if line))[0]
-    body = re.sub(
-        r"^Error parsing (method|run|options|bench|choice): (\w+)", lambda m: f"--{m[2].replace('_', '-')}", body
-    ).strip()
+    body = re.sub(r"^Error parsing \w+: (\w+)(?= is )", lambda m: f"--{m[1].replace('_', '-')}", body).strip()
     return f"{body.rstrip('.')}. See {prog} --help."

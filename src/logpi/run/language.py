@@ -136,19 +136,16 @@ def model_for(method: Any, settings: Text, task: Any, seed: int, weights: Path |
     eager = not hasattr(method, "lr")
     if weights is not None:
         model, tokenizer = pretrained.load(str(weights), eager)
-    elif settings.model in SIZES:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model, tokenizer = pretrained.new(settings.model, task.letters or must_name_a_model(), eager)
     else:
-        if settings.warmup:
+        letters = (task.letters or must_name_a_model()) if settings.model in SIZES else ""
+        if settings.warmup and not letters:
             warnings.warn(f"--warmup is for new models: {settings.model} is taken as it is.", stacklevel=2)
-        model, tokenizer = pretrained.load(settings.model, eager)
+        model, tokenizer = pretrained.begin(settings.model, letters, seed, eager)
     return Tokens(model.eval(), tokenizer, settings.temperature, settings.bf16)
 
 
 def must_name_a_model() -> str:
-    raise LogpiError("Data need a model that reads them: give --model, a folder or the name of a hub model.")
+    raise LogpiError("Data need a model that reads them: give --model, a hub model or a folder, which logpi sft makes.")
 
 
 def head_for(method: Any, policy: Tokens, seed: int) -> nn.Module | None:

@@ -1,0 +1,39 @@
+"""logpi sft"""
+
+from pathlib import Path
+
+from logpi.page import page
+from logpi.run.fitting import Fitting, held_out, letters_of, place, prepared, told
+from logpi.run.flags import parse
+
+
+@page
+class Sft(Fitting):
+    """Supervised fine-tuning: raise log pi of a task's answers, or of data with columns prompt and completion (or answer).
+
+    What comes out is a Hugging Face folder, model and tokenizer, for logpi train METHOD --model.
+    """
+
+
+def main(args: list[str]) -> None:
+    given = parse(Sft, args, "logpi sft")
+    task = prepared(given)
+    import torch
+
+    from logpi.lm import pretrained, sft
+    from logpi.policy.tokens import Tokens
+
+    letters = letters_of(task) if given.model in pretrained.SIZES else ""
+    model, tokenizer = pretrained.begin(given.model, letters, given.seed)
+    policy = Tokens(model.eval(), tokenizer)
+    place(policy.model, given)
+    held, name = held_out(task, given.seed, "example")
+    test = sft.rows_for(policy, held)
+    losses = sft.fit(policy, task, given.seed, given.steps, given.rows, given.lr, given.micro)
+    first, last = told(losses, given.steps)
+    with torch.no_grad():
+        beyond = -float(sum(sft.loss(policy, test, given.micro)))
+    pretrained.save(policy.model, policy.tokenizer, Path(given.out))
+    print(f"{given.where}: loss per token {first:.4f} -> {last:.4f}; {beyond:.4f} of {len(held)} answers {name}")
+    more = "" if task.limit else " --max-tokens N"
+    print(f"written to {given.out}; next: logpi train grpo {given.source}{more} --model {given.out}")
