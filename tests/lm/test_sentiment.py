@@ -14,16 +14,16 @@ from logpi.lm.tasks.sentiment import STEEP, UNFRIENDLY, VALUE, SentimentToy
 @pytest.mark.parametrize(
     ("said", "worth"),
     [
-        ("good fine great", 1.0),
+        ("good fine kind", 1.0),
         ("good good good", 1 / 3),
-        ("good odd bad", 0.0),
+        ("good new bad", 0.0),
         ("bad bad bad", -1 / 3),
         ("cold dull sour", -1.0),
-        ("good fine grea", 1 / 3),
+        ("good fine kin", 1 / 3),
         ("good  fine", 1 / 3),
         ("good", 1 / 3),
         ("", 0.0),
-        ("good fine great warm", 2 / 3),
+        ("good fine kind warm", 2 / 3),
     ],
 )
 def test_what_answers_are_worth(said, worth):
@@ -35,7 +35,7 @@ def test_nothing_is_worth_more_than_distinct_friendly_words():
     said = [" ".join(chance.choice([*VALUE, "", "x"]) for _ in range(chance.randrange(1, 6))) for _ in range(5000)]
     assert max(task.reward([], said)) == 1.0
     assert all(task.worth(x) < 1 for x in said if len({*x.split(" ")}) < 3)
-    assert len({*VALUE}) == 18 and len(UNFRIENDLY) == 6
+    assert len({w[0] for w in VALUE}) == len(VALUE) == 3 * len(UNFRIENDLY), "the first letter decides"
 
 
 def test_demonstrations_are_of_mixed_quality():
@@ -43,7 +43,6 @@ def test_demonstrations_are_of_mixed_quality():
     worth = task.reward([], [draw(task, "train", 0, k)["answer"] for k in range(2000)])
     assert abs(sum(worth) / 2000) < 0.04 and min(worth) == -1 and max(worth) == 1
     assert {len(draw(tasks.find("sentiment-toy", 5), "train", 0, k)["answer"].split()) for k in range(50)} == {5}
-    assert len(draw(tasks.find("sentiment-toy", 30), "train", 0, 0)["answer"].split()) == 30, "more than there are"
 
 
 def test_preferences_are_those_of_bradley_and_terry():

@@ -3,11 +3,12 @@
 import math
 import random
 from dataclasses import dataclass
+from string import ascii_lowercase
 from typing import Any
 
-FRIENDLY = ("good", "fine", "great", "warm", "sweet", "lovely")
-NEITHER = ("odd", "long", "plain", "new", "quiet", "usual")
-UNFRIENDLY = ("bad", "poor", "dull", "cold", "sour", "awful")
+FRIENDLY = ("good", "fine", "warm", "kind")  # no two words begin alike: one letter decides
+NEITHER = ("new", "long", "plain", "usual")
+UNFRIENDLY = ("bad", "cold", "dull", "sour")
 VALUE = {word: v for v, words in ((1, FRIENDLY), (0, NEITHER), (-1, UNFRIENDLY)) for word in words}
 
 MONTHS = [
@@ -31,15 +32,15 @@ STEEP = 6.0  # how sure a preference is: of answers one word apart out of three,
 
 @dataclass(frozen=True)
 class SentimentToy:
-    """'in may the soup in rome was ' -> 'warm odd dull': `words` words, and how friendly they are, -1 to 1.
+    """'in may the soup in rome was ' -> 'warm new dull': `words` words, and how friendly they are, -1 to 1.
 
     A demonstration in `answer` is as often unfriendly as friendly. A word counts once, and what is no word of this world, or
     is one too many, counts as unfriendly: so the best answers are distinct friendly words, and not one over and over.
     """
 
     words: int = 3
-    letters = "abcdefghijklmnopqrstuvwxyz "
-    limit = property(lambda self: 7 * self.words)
+    letters = ascii_lowercase + " "
+    limit = property(lambda self: 6 * self.words + 1)
 
     def example(self, chance: random.Random) -> dict[str, Any]:
         return {"prompt": prompt(chance), "answer": self.said(chance)}
@@ -57,12 +58,8 @@ class SentimentToy:
         return [self.worth(said) for said in completions]
 
     def said(self, chance: random.Random) -> str:
-        """Distinct words, each friendly, unfriendly or neither alike often."""
-        found: list[str] = []
-        while len(found) < self.words:
-            word = chance.choice([*VALUE])
-            found += [] if word in found[-len(VALUE) + 1 :] else [word]
-        return " ".join(found)
+        """Words of this world, each friendly, unfriendly or neither alike often."""
+        return " ".join(chance.choices([*VALUE], k=self.words))
 
     def worth(self, said: str) -> float:
         """The mean value of the words; 0 for none at all."""
