@@ -1,9 +1,12 @@
 """The reference policy: frozen, a function of the environment's observation, whatever the normaliser does later."""
 
+from dataclasses import replace
+
 import torch
 
+from logpi import psi
 from logpi.loop import credited, loop
-from logpi.methods import GRPO, RLOO
+from logpi.methods import GRPO, PPO, RLOO
 from logpi.now import reference_log_prob
 from logpi.run.setup import Settings, assemble
 
@@ -55,3 +58,16 @@ def test_rloo_pays_for_leaving_the_reference_in_the_reward():
     expected = 3 / 2 * (paid - paid.mean(-1, keepdim=True))
     assert cost.abs().max() > 1e-3
     assert torch.allclose(credited(parts.method, b, parts.state).psi[..., 0], expected, atol=1e-10)
+
+
+def test_ppo_pays_for_leaving_the_reference_in_the_reward():
+    page = PPO(kl=0.5, envs=2, length=9, normalise="none")
+    parts = assemble(page, SETTINGS)
+    b = parts.collect(parts.policy, parts.critic)
+    b = b.with_(log_ref=reference_log_prob(assemble(page, replace(SETTINGS, seed=9)).policy, parts.policy, b))
+    ends = (b.value, b.value_next, b.terminated, b.truncated, page.gamma, page.lam)
+    found = credited(page, b, parts.state)
+    expected = psi.gae(b.reward - 0.5 * (b.log_pi - b.log_ref), *ends)
+    assert torch.allclose(found.psi, expected, atol=1e-12) and torch.allclose(found.target, b.value + expected)
+    assert (expected - psi.gae(b.reward, *ends)).abs().max() > 1e-3
+    assert not PPO().reference and assemble(PPO(envs=2), SETTINGS).reference is None

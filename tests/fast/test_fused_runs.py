@@ -57,6 +57,7 @@ OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "discounted from the start": ("ppo", {"from_start": True}),
     "mdpo's estimate": ("mdpo", {"kl": "estimate", "clip": 0.1, "entropy": 0.02, "epochs": 3}),
     "grpo's reference": ("grpo", {"kl": 0.3, "kl_live": True, "entropy": 0.01}),
+    "ppo's reference": ("ppo", {"kl": 0.3}),
     "rloo's reference": ("rloo", {"kl": 0.3}),
     "no hidden layer": ("ppo", {"hidden": ()}),
     "no hidden layer to share": ("ppo", {"hidden": (), "shared": True}),

@@ -1,11 +1,12 @@
 """PPO-clip (Schulman et al. 2017): several passes over one batch, none paid for leaving the clip range.
 
 max E[ min(rho A, clip(rho, 1 - eps, 1 + eps) A) + c2 H(pi) - c1 (V - target)^2 ]   (eq. 7 and 9)
+A of r - beta (log pi_old - log pi_ref), where there is a reference policy (Stiennon et al. 2020)
 """
 
 from typing import Literal
 
-from logpi import average, objective, psi
+from logpi import average, kl, objective, psi
 from logpi.page import Count, Fraction, NonNegative, Positive, page
 from logpi.step.gradient import ascend
 
@@ -19,6 +20,7 @@ class PPO:
     gamma: Fraction = 0.99  # discount of later rewards
     lam: Fraction = 0.95  # GAE: 0 trusts the critic, 1 the rewards
     from_start: bool = False  # times gamma^t too: unbiased for the discounted J
+    kl: NonNegative = 0.0  # beta, weight in the reward of the KL to the reference policy
     clip: Positive = 0.2  # how far the ratio is paid for moving from 1
     entropy: NonNegative = 0.01  # weight of the entropy bonus
     value_coef: NonNegative = 0.5  # weight of the critic's error
@@ -33,9 +35,11 @@ class PPO:
     recompute: bool = False  # A and the targets anew from V before each pass
 
     rows, critic = "segments", "v"
+    reference = property(lambda self: self.kl > 0)
 
     def psi(self, b, state):
-        credit = psi.gae(b.reward, b.value, b.value_next, b.terminated, b.truncated, self.gamma, self.lam)
+        reward = b.reward - self.kl * kl.k1(b.log_pi, b.log_ref) if self.reference else b.reward
+        credit = psi.gae(reward, b.value, b.value_next, b.terminated, b.truncated, self.gamma, self.lam)
         target = b.value + credit
         if self.from_start:
             credit = psi.discount_from_start(credit, b.ended, self.gamma, b.start)

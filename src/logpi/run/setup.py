@@ -279,7 +279,7 @@ def reference_policy(method: Any, settings: Settings, policy: Policy, network: A
     """pi_ref, frozen, for a page that asks for one."""
     if not option(method, "reference"):
         if settings.reference:
-            raise LogpiError("This page has no KL to a reference policy: grpo and rloo with --kl above 0 do.")
+            raise LogpiError("This page has no KL to a reference policy: ppo, grpo and rloo with --kl above 0 do.")
         return None
     frozen = load(settings.reference, network) if settings.reference else copy.deepcopy(policy)
     frozen.must_fit(policy.spec["observations"], policy.spec["actions"])
