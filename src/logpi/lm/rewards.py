@@ -3,13 +3,12 @@
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from logpi.errors import LogpiError
-from logpi.lm.judges import Judge
 from logpi.lm.tasks.task import Task
 
 Reward = Callable[..., list[float]]
@@ -31,10 +30,23 @@ def score(
     return [float(x) for x in found]
 
 
-class Rewards:
-    """The task's own reward, or functions of the user's with their weights, each in a process of its own."""
+class Scorer(Protocol):
+    """A reward in the task's place: a judge, or a reward model. How often it failed, why last, and what stands for it then."""
 
-    def __init__(self, task: Task, judges: Sequence[Judge] = (), weights: Sequence[float] = ()) -> None:
+    name: str
+    failed: float
+    failures: int
+    reason: str
+
+    def __call__(self, prompts: Sequence[Any], completions: Sequence[str], **columns: Sequence[Any]) -> list[float]: ...
+
+    def close(self) -> None: ...
+
+
+class Rewards:
+    """The task's own reward; or functions of the user's, each in a process of its own, and a reward model, with their weights."""
+
+    def __init__(self, task: Task, judges: Sequence[Scorer] = (), weights: Sequence[float] = ()) -> None:
         if weights and len(weights) != len(judges):
             raise LogpiError(f"There are {len(judges)} rewards and {len(weights)} weights: give one for each.")
         self.task, self.judges, self.weights = task, [*judges], [*weights] or [1.0] * len(judges)

@@ -28,6 +28,7 @@ logpi: every policy-gradient method, in one tested definition
   logpi exact                    bias and variance of every estimator, or of your own loss, against the true gradient
   logpi variance RUN             how noisy the gradient is, for any credit and baseline, on the same trajectories
   logpi sft                      fit a language model to a task's answers, or to yours
+  logpi reward-model             a reward for language models, learned from preferences
   logpi methods                  the table of methods
   logpi show METHOD              a method's page, and the source of exactly the functions it calls
   logpi completion SHELL         what bash, zsh or fish needs to complete all this
@@ -40,7 +41,7 @@ environments. logpi --version
 
 COMMANDS = (
     *("train", "resume", "eval", "play", "runs", "plot", "compare", "track", "export"),
-    *("doctor", "bench", "exact", "variance", "sft", "methods", "show", "completion"),
+    *("doctor", "bench", "exact", "variance", "sft", "reward-model", "methods", "show", "completion"),
 )
 
 

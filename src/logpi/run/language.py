@@ -37,7 +37,10 @@ class Text:
     seed: Annotated[int, Between(0, 2**63 - 1)] = 0  # of weights, prompts and sampling
     max_tokens: Count | None = None  # of an answer; else what the task needs
     reward: tuple[str, ...] = ()  # ./file.py:f, f(prompts, completions, **columns) -> list; else the task's own
-    reward_weights: tuple[Finite, ...] = ()  # of each; else 1
+    reward_model: str | None = (
+        None  # folder of a reward model, which logpi reward-model makes; it may stand beside --reward
+    )
+    reward_weights: tuple[Finite, ...] = ()  # of each, the reward model last; else 1
     reward_limit: Positive = 10.0  # seconds that a call may take
     reward_memory: Annotated[int, Between(0)] = 0  # MiB that its process may take; 0: all there is
     reward_failed: Finite = 0.0  # what stands for a reward that failed
@@ -118,7 +121,7 @@ def limit_of(settings: Text, task: Any) -> int:
 
 
 def rewards_of(settings: Text) -> Any:
-    """The task's reward, or the user's functions in its place."""
+    """The task's reward, or the user's functions and a reward model in its place."""
     from logpi.lm import tasks
     from logpi.lm.data import Table
     from logpi.lm.judges import Judge
@@ -126,7 +129,12 @@ def rewards_of(settings: Text) -> Any:
 
     task: Any = Table(Path(settings.data)) if settings.data else tasks.find(settings.task, settings.level)
     how = (settings.reward_limit, settings.reward_memory, settings.reward_failed)
-    return Rewards(task, [Judge(path, *how) for path in settings.reward], settings.reward_weights)
+    judges: list[Any] = [Judge(path, *how) for path in settings.reward]
+    if settings.reward_model:
+        from logpi.lm import reward_model
+
+        judges.append(reward_model.load(settings.reward_model, pick(settings.device)))
+    return Rewards(task, judges, settings.reward_weights)
 
 
 def model_for(method: Any, settings: Text, task: Any, seed: int, weights: Path | None) -> Tokens:
@@ -164,7 +172,7 @@ def reference_policy(method: Any, settings: Text, policy: Tokens) -> Any:
     """pi_ref, frozen, for a page that asks for one."""
     if not option(method, "reference"):
         if settings.reference:
-            raise LogpiError("This page has no KL to a reference policy: grpo and rloo with --kl above 0 do.")
+            raise LogpiError("This page has no KL to a reference policy: ppo, grpo and rloo with --kl above 0 do.")
         return None
     if settings.reference is None:
         return copy.deepcopy(policy).requires_grad_(False)

@@ -1,7 +1,5 @@
 """logpi sft"""
 
-from pathlib import Path
-
 from logpi.page import page
 from logpi.run.fitting import Fitting, held_out, letters_of, place, prepared, told
 from logpi.run.flags import parse
@@ -33,7 +31,7 @@ def main(args: list[str]) -> None:
     first, last = told(losses, given.steps)
     with torch.no_grad():
         beyond = -float(sum(sft.loss(policy, test, given.micro)))
-    pretrained.save(policy.model, policy.tokenizer, Path(given.out))
+    pretrained.save(policy.model, policy.tokenizer, given.out)
     print(f"{given.where}: loss per token {first:.4f} -> {last:.4f}; {beyond:.4f} of {len(held)} answers {name}")
     more = "" if task.limit else " --max-tokens N"
     print(f"written to {given.out}; next: logpi train grpo {given.source}{more} --model {given.out}")
