@@ -29,6 +29,7 @@ logpi: every policy-gradient method, in one tested definition
   logpi variance RUN             how noisy the gradient is, for any credit and baseline, on the same trajectories
   logpi sft                      fit a language model to a task's answers, or to yours
   logpi reward-model             a reward for language models, learned from preferences
+  logpi generate RUN             what a language model says, to your prompts or to its task's
   logpi methods                  the table of methods
   logpi show METHOD              a method's page, and the source of exactly the functions it calls
   logpi completion SHELL         what bash, zsh or fish needs to complete all this
@@ -41,7 +42,7 @@ environments. logpi --version
 
 COMMANDS = (
     *("train", "resume", "eval", "play", "runs", "plot", "compare", "track", "export"),
-    *("doctor", "bench", "exact", "variance", "sft", "reward-model", "methods", "show", "completion"),
+    *("doctor", "bench", "exact", "variance", "sft", "reward-model", "generate", "methods", "show", "completion"),
 )
 
 

@@ -133,12 +133,22 @@ def is_text(run: Path) -> bool:
     return "task" in _trained_on(run, "")
 
 
-def text_kinds(run: Path, policy: Any, given: Any) -> tuple[str, list[Evaluation]]:
-    """(the task, greedy answers and sampled ones) of a language model's run, from its config.toml."""
+def text_settings(run: Path, task: str | None = None) -> Text:
+    """What a language model's run was asked for, from its config.toml; task: another one."""
     trained = _trained_on(run, "")
-    if is_path(trained["task"]) and given.task is None:
-        raise LogpiError(f"This run used a task of yours ({trained['task']}): pass it again, --task {trained['task']}.")
-    settings = config.fill(Text(), trained | ({"task": given.task} if given.task else {}), str(run / "config.toml"))
+    return config.fill(Text(), trained | ({"task": task} if task else {}), str(run / "config.toml"))
+
+
+def must_be_typed(settings: Text, task: str | None) -> None:
+    """Refuse a task of the user's that only a file names: a folder runs no code."""
+    if is_path(settings.task) and task is None:
+        raise LogpiError(f"This run used a task of yours ({settings.task}): pass it again, --task {settings.task}.")
+
+
+def text_kinds(run: Path, policy: Any, given: Any) -> tuple[str, list[Evaluation]]:
+    """(the task, greedy answers and sampled ones) of a language model's run."""
+    settings = text_settings(run, given.task)
+    must_be_typed(settings, given.task)
     with contextlib.closing(language.rewards_of(settings)) as rewards:
         return settings.task, [
             answered(policy, settings, rewards, given.episodes, d, given.seed) for d in (True, False)

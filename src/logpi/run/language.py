@@ -120,21 +120,26 @@ def limit_of(settings: Text, task: Any) -> int:
     return found
 
 
-def rewards_of(settings: Text) -> Any:
-    """The task's reward, or the user's functions and a reward model in its place."""
+def task_of(settings: Text) -> Any:
+    """The task, or the data in its place."""
     from logpi.lm import tasks
     from logpi.lm.data import Table
+
+    return Table(Path(settings.data)) if settings.data else tasks.find(settings.task, settings.level)
+
+
+def rewards_of(settings: Text) -> Any:
+    """The task's reward, or the user's functions and a reward model in its place."""
     from logpi.lm.judges import Judge
     from logpi.lm.rewards import Rewards
 
-    task: Any = Table(Path(settings.data)) if settings.data else tasks.find(settings.task, settings.level)
     how = (settings.reward_limit, settings.reward_memory, settings.reward_failed)
     judges: list[Any] = [Judge(path, *how) for path in settings.reward]
     if settings.reward_model:
         from logpi.lm import reward_model
 
         judges.append(reward_model.load(settings.reward_model, pick(settings.device)))
-    return Rewards(task, judges, settings.reward_weights)
+    return Rewards(task_of(settings), judges, settings.reward_weights)
 
 
 def model_for(method: Any, settings: Text, task: Any, seed: int, weights: Path | None) -> Tokens:

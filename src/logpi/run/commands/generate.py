@@ -1,0 +1,125 @@
+"""logpi generate RUN"""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from logpi.errors import LogpiError
+from logpi.page import Between, Count, Positive, page
+from logpi.run.flags import parse
+
+LIMIT = 64  # tokens of an answer, where nothing else says how many
+
+
+@page
+class Generate:
+    """What a language model says, of a run or of a model folder: to prompts of yours, or to those of its task's test.
+
+    Before an answer to a task stands what the task's own reward makes of it; ... is the end of one that was cut.
+    """
+
+    run: tyro.conf.Positional[Path]  # a run folder, checkpoints/step-* of one, or a model folder
+    prompts: tuple[str, ...] = ()  # texts to go on from; else examples of the test
+    n: Count = 4  # answers to each
+    examples: Count = 4  # prompts of the test
+    task: str | None = None  # whose test; else the run's own
+    level: Count | None = None  # its difficulty, where the task is not the run's
+    greedy: bool = False  # always the likeliest token, and so one answer
+    temperature: Positive | None = None  # of sampling; else the run's own, or 1
+    top_k: Annotated[int, Between(0)] = 0  # only so many of the likeliest tokens; 0: all
+    top_p: Annotated[float, Between(0, 1, open_low=True)] = (
+        1.0  # only the likeliest that together have this probability
+    )
+    max_tokens: Count | None = None  # of an answer; else what the run or the task says, or 64
+    seed: int = 0  # of the prompts and of sampling
+
+
+def speaker(run: Path) -> tuple[Any, bool]:
+    """(the policy, is it a run's?)"""
+    from logpi.lm import pretrained
+    from logpi.policy.tokens import Tokens
+    from logpi.run.language import must_have_transformers
+    from logpi.run.load import load
+
+    if not run.is_dir():
+        raise LogpiError(f"There is no folder {run}: logpi generate takes a run or a model folder.")
+    must_have_transformers()
+    if (run / "config.json").is_file() and not (run / "manifest.json").is_file():
+        model, tokenizer = pretrained.load(str(run))
+        return Tokens(model.eval(), tokenizer).requires_grad_(False), False
+    policy = load(run)
+    if not isinstance(policy, Tokens):
+        raise LogpiError(f"{run} acts in an environment and says nothing: logpi play {run} shows it.")
+    return policy, True
+
+
+def settings_of(given: Generate, is_run: bool) -> Any:
+    """The settings of a language run, or those of a task that is named; None where there is none of either."""
+    from logpi.run.evaluate import text_settings
+    from logpi.run.language import Text
+
+    if not is_run and given.task is None:
+        return None
+    found = text_settings(given.run, given.task) if is_run else Text(task=given.task)  # type: ignore[arg-type]
+    return found if given.level is None else dataclasses.replace(found, level=given.level)
+
+
+def task_for(given: Generate, settings: Any) -> Any:
+    """Whose prompts are taken; with prompts of the user's only what is at hand, for its limit."""
+    from logpi.run.evaluate import must_be_typed
+    from logpi.run.language import task_of
+    from logpi.run.paths import is_path
+
+    if settings is None and not given.prompts:
+        raise LogpiError(f"{given.run} is a model and no run, so it has no task: give --prompts or --task.")
+    if given.prompts and (settings is None or settings.data or is_path(settings.task)):
+        return None
+    must_be_typed(settings, given.task)
+    return task_of(settings)
+
+
+def asked(given: Generate, task: Any) -> list[dict[str, Any]]:
+    """The prompts, each with what its reward needs."""
+    from logpi.lm.tasks import draw
+
+    if given.prompts:
+        return [{"prompt": x} for x in given.prompts]
+    return [draw(task, "test", given.seed, k) for k in range(given.examples)]
+
+
+def worth(task: Any, examples: list[dict[str, Any]], said: list[str]) -> list[str]:
+    """The task's own reward of each, in letters; nothing for prompts that are the user's, or data without an answer."""
+    from logpi.lm.rewards import score
+
+    columns = {k: [x[k] for x in examples] for k in examples[0] if k != "prompt"}
+    if not columns or (hasattr(task, "splits") and "answer" not in columns):
+        return [""] * len(said)
+    return [f"{x:6.2f}  " for x in score(task.reward, [x["prompt"] for x in examples], said, columns)]
+
+
+def main(args: list[str]) -> None:
+    given = parse(Generate, args, "logpi generate")
+    policy, is_run = speaker(given.run)
+    settings = settings_of(given, is_run)
+    import torch
+
+    from logpi.lm.data import key
+    from logpi.lm.draws import seeds_for
+    from logpi.lm.generate import Sampling, generate
+    from logpi.rollout.language import texts_of
+
+    task = task_for(given, settings)
+    examples, copies = asked(given, task), 1 if given.greedy else given.n
+    limit = given.max_tokens or (settings and settings.max_tokens) or getattr(task, "limit", None) or LIMIT
+    policy.head.temperature = given.temperature or policy.head.temperature
+    seeds = seeds_for(len(examples) * copies, torch.Generator().manual_seed(given.seed))
+    how = Sampling(given.greedy, given.top_k, given.top_p)
+    said = generate(policy, [policy.encode(x["prompt"]) for x in examples], seeds, limit, policy.ends, copies, how)
+    texts, ended = texts_of(policy.tokenizer, said), said.ended.tolist()
+    marks = worth(task, [x for x in examples for _ in range(copies)], texts)
+    for k, (mark, text, over) in enumerate(zip(marks, texts, ended, strict=True)):
+        if k % copies == 0:
+            print(key(examples[k // copies]["prompt"]))
+        print(f"  {mark}{text}{'' if over else ' ...'}")
