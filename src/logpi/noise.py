@@ -25,7 +25,7 @@ from logpi import average
 from logpi.batch import Batch, Rows
 from logpi.device import widest
 from logpi.now import Now
-from logpi.policy import Policy
+from logpi.policy import Policy, movable
 
 PARTS = 8
 LIMIT = 2**27  # numbers that the gradients of all parts may hold together; two parts are always allowed
@@ -42,7 +42,7 @@ def part_gradients(
     method: whatever has a page's `objective` and `average`. rows: those of the batch, its psi in them. One backward pass
     a part and micro-batch; no `.grad` is touched, nothing is drawn.
     """
-    params, units = list(policy.parameters()), len(batch)
+    params, units = [*movable(policy).values()], len(batch)
     size, weight = sum(p.numel() for p in params), method.average(rows.batch.mask)
     count = min(parts, units, max(2, LIMIT // size))
     edges = [k * units // count for k in range(count + 1)]

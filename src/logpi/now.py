@@ -12,7 +12,7 @@ from logpi import average, objective
 from logpi.batch import Batch, Rows, credited
 from logpi.errors import LogpiError
 from logpi.page import option
-from logpi.policy import Policy
+from logpi.policy import Policy, movable
 from logpi.silent import only_psi
 
 Side = Literal["old_new", "new_old"]
@@ -134,7 +134,7 @@ class Divergence:
 
     def fisher(self, mini: Batch, v: list[Tensor]) -> Iterator[list[Tensor]]:
         """F v from the head's own Fisher matrix: J' F_head J v, J the network's Jacobian; needs no double backward."""
-        named = dict(self.policy.named_parameters())
+        named = movable(self.policy)
         tangents = dict(zip(named, v, strict=True))
         for part, weight in self.rows.parts(mini, average.weights("per_action", mini.mask)):
             ours = part.ours(weight)
@@ -148,7 +148,7 @@ class Divergence:
 def row_scores(policy: Policy, b: Batch, weight: Tensor) -> Tensor:
     """[N, params]: for each row the gradient of sum_t weight_t log pi(a_t|s_t). One backward pass a row."""
     rows = Rows(b, torch.Generator(), whole=True).batch
-    weight, params = weight.reshape(rows.mask.shape), list(policy.parameters())
+    weight, params = weight.reshape(rows.mask.shape), [*movable(policy).values()]
     out = []
     for i in range(len(rows)):
         total = torch.where(rows.mask[i], weight[i], 0).mul(Now(policy, None, rows[i : i + 1]).log_pi[0]).sum()

@@ -17,6 +17,7 @@ from logpi.batch import Batch, Rows
 from logpi.fast.switch import twinned
 from logpi.finite import CURES, NotFinite, kind
 from logpi.now import Now
+from logpi.policy import movable
 
 if TYPE_CHECKING:
     from logpi.loop import Parts
@@ -70,7 +71,7 @@ def parameters(parts: "Parts") -> dict[str, Tensor]:
     return {
         f"{who} parameter {name}": p
         for who, module in modules.items()
-        for name, p in (module.named_parameters() if module is not None else ())
+        for name, p in (movable(module).items() if module is not None else ())
     }
 
 

@@ -52,9 +52,16 @@ def begin(where: str, alphabet: str, seed: int = 0, eager: bool = False) -> tupl
 
 
 def load(where: str, eager: bool = False) -> tuple[nn.Module, Any]:
-    """(model, tokenizer) of a folder or a hub name: safetensors only, no code of the folder's. eager: plain attention."""
+    """(model, tokenizer) of a folder or a hub name: safetensors only, no code of the folder's. eager: plain attention.
+
+    An adapter is merged with its base.
+    """
     from transformers import AutoModelForCausalLM
 
+    from logpi.lm import lora
+
+    if lora.is_adapter(Path(where)):
+        return lora.merged(Path(where), eager)
     how = {"dtype": "auto", "attn_implementation": "eager" if eager else "sdpa"}
     model, tokenizer = read(AutoModelForCausalLM, where, **how)
     must_match(model, tokenizer, where)

@@ -19,7 +19,12 @@ from logpi.policy.heads import Head, head_for
 from logpi.policy.memory import Recurrent
 from logpi.policy.networks import Build, Normaliser, orthogonal
 
-__all__ = ["Policy", "build_policy"]
+__all__ = ["Policy", "build_policy", "movable"]
+
+
+def movable(module: nn.Module) -> dict[str, Tensor]:
+    """The parameters that a step moves, by name: all but the frozen ones."""
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
 
 
 class Policy(nn.Module):

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from logpi import kl
 from logpi.batch import Batch
 from logpi.errors import LogpiError, short
+from logpi.policy import movable
 
 CHUNK = 2**22  # logits held at once where they need not all be: 16 MiB in float32
 
@@ -97,6 +98,7 @@ class Tokens(nn.Module):
     pack = True  # minibatches are of whole rows, which differ in length
     memory = normaliser = return_normaliser = mask = None
     spec: dict[str, Any]
+    adapter: Any = None  # of LoRA (lm/lora.py): what it was put on
 
     def __init__(self, model: nn.Module, tokenizer: Any = None, temperature: float = 1.0, bf16: bool = False) -> None:
         super().__init__()
@@ -142,7 +144,7 @@ class Tokens(nn.Module):
 
     def remember(self) -> None:
         """The weights that move are, as they are now, those of pi_old."""
-        self.before = {name: p.detach().clone() for name, p in self.named_parameters() if p.requires_grad}
+        self.before = {name: p.detach().clone() for name, p in movable(self).items()}
 
     def kl_old(self, b: Batch, hidden: Tensor, turned: bool = False) -> Tensor:
         """KL(pi_old || pi), exact over the vocabulary, [N]; turned: KL(pi || pi_old)."""

@@ -24,7 +24,7 @@ from logpi.run import config
 from logpi.run.files import LARGEST, digest, digest_of, flush, read_json
 from logpi.run.folder import versions
 from logpi.run.pack import fill, pack, read_tensors, unpack
-from logpi.run.policies import POLICY_FILES, TEXT_FILES, WEIGHTS, files_of, take_weights
+from logpi.run.policies import POLICY_FILES, TEXT_FILES, WEIGHTS, base_beside, files_of, is_text, take_weights
 from logpi.run.undecorated import undecorated
 
 FORMAT = 2
@@ -56,7 +56,7 @@ def save(parts: Parts, folder: Path, log: dict[str, Any] | None = None, score: f
     log: how far metrics.jsonl had come. score: what the best of several is chosen by.
     """
     final, policy = folder / f"step-{parts.state['steps']:012d}", parts.policy.state_dict()
-    own = files_of(parts.policy)
+    own = files_of(parts.policy, folder)
     if final.exists():
         there = verify(final)["files"]
         weights = next(name for name in WEIGHTS if name in own)
@@ -65,6 +65,8 @@ def save(parts: Parts, folder: Path, log: dict[str, Any] | None = None, score: f
         return final
     if log is None:
         folder.mkdir(parents=True, exist_ok=True)
+    if base := base_beside(parts.policy, folder):
+        publish(base[1], base[0])
     trainer, tensors = trainer_state(parts), dict[str, Tensor]()
     packed = json.dumps(pack(trainer, tensors))
     contents = own | {
@@ -116,7 +118,7 @@ def unseal(folder: Path) -> dict[str, Any]:
         raise LogpiError(
             f"{folder} is not a checkpoint: that is a folder step-*, and no other kind of file is ever read."
         )
-    known = TEXT if (folder / "model.safetensors").exists() else FILES
+    known = TEXT if is_text(folder) else FILES
     for found in sorted(folder.iterdir()):
         if found.name not in (*known, "manifest.json") or found.is_symlink() or not found.is_file():
             raise LogpiError(f"{found} does not belong in a checkpoint: only its own files are ever read.")
@@ -145,7 +147,7 @@ def well_formed(body: dict[str, Any], name: str) -> bool:
         and isinstance(body.get("score"), float | int | None)
         and isinstance(body.get("versions"), dict)
         and isinstance(files, dict)
-        and ({*files} == {*FILES} or {*TRAINER, "model.safetensors"} <= {*files} <= {*TEXT})
+        and ({*files} == {*FILES} or ({*TRAINER} <= {*files} <= {*TEXT} and len({*WEIGHTS} & {*files}) == 1))
         and all(
             isinstance(entry, dict)
             and isinstance(entry.get("sha256"), str)
@@ -245,7 +247,7 @@ def prune(checkpoints: Path, keep: int) -> None:
 
 def sweep(checkpoints: Path) -> None:
     """Remove what killed processes left half written or half removed. Only for who holds the run's lock."""
-    for pattern in (".step-*", ".old-*"):
+    for pattern in (".step-*", ".old-*", ".base.*"):
         for left in checkpoints.glob(pattern):
             shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
 
@@ -285,8 +287,9 @@ def _take(parts: Parts, state: dict[str, Any], folder: Path) -> None:
 def inherit(parts: Parts, run: Path) -> str:
     """The weights, and the normalisers, of an older run for a new one; what was taken, in words."""
     folder, skipped = choose(run)
-    take_weights(parts.policy, folder)
-    if parts.reference is not None and parts.config["run"]["reference"] is None:
+    take_weights(parts.policy, folder, fresh=True)
+    adapted = getattr(parts.policy, "adapter", None) is not None
+    if parts.reference is not None and not adapted and parts.config["run"]["reference"] is None:
         parts.reference.load_state_dict(parts.policy.state_dict())
     critic = unpack(read_json(folder / "trainer.json"), read_tensors(folder / "trainer.safetensors"))["critic"]
     own = {} if parts.critic is None else parts.critic.state_dict()

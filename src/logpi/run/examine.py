@@ -20,6 +20,7 @@ from logpi.batch import Batch, Rows
 from logpi.errors import EnvironmentFailed, LogpiError
 from logpi.loop import COARSE, ROUNDING, Parts, update
 from logpi.now import Divergence, Now, Surrogate
+from logpi.policy import movable
 from logpi.run import checkpoint, config
 from logpi.run.doctor import STILL
 from logpi.run.resume import reopen
@@ -113,7 +114,7 @@ def prepared(parts: Parts, batch: Batch) -> tuple[Divergence, Rows, Tensor]:
     with contextlib.suppress(Enough):
         update(dataclasses.replace(parts, method=page, measure_gradient=0), batch)
     surrogate, kl, rows, _ = given
-    return kl, rows, gradient(surrogate(rows.batch), [*parts.policy.parameters()])
+    return kl, rows, gradient(surrogate(rows.batch), [*movable(parts.policy).values()])
 
 
 def rollout(b: Batch, bf16: bool) -> dict[str, Any]:
@@ -159,7 +160,7 @@ def directions(parts: Parts, rows: Rows) -> dict[str, float]:
     `along` knows nothing of what a page says of the distribution (entropy, exact KL), nor of what is the same for all
     actions (a baseline, the k1 of a KL); `cosine` says how far the former bend the gradient.
     """
-    found, page, params = dict[str, float](), parts.method, list[Tensor](parts.policy.parameters())
+    found, page, params = dict[str, float](), parts.method, [*movable(parts.policy).values()]
     surrogate = Surrogate(page, parts.policy, parts.critic, rows, parts.state)
     surrogate.value_coef = None
     whole = gradient(surrogate(rows.batch), params)

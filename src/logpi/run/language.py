@@ -45,6 +45,8 @@ class Text:
     reward_memory: Annotated[int, Between(0)] = 0  # MiB that its process may take; 0: all there is
     reward_failed: Finite = 0.0  # what stands for a reward that failed
     temperature: Positive = 1.0  # of sampling, and of pi in every formula
+    lora: Annotated[int, Between(0)] = 0  # rank of an adapter, which alone is trained; 0: all weights are
+    lora_alpha: Positive | None = None  # what it says counts alpha / rank; else twice the rank
     optimizer: str = "Adam"  # any of torch.optim
     beta2: Fraction = 0.95  # of Adam: near 1 it remembers the size of old gradients, and steps shrink with the signal
     reference: str | None = None  # model folder that is pi_ref; else the first policy
@@ -60,6 +62,8 @@ class Text:
 def assemble(method: Any, settings: Text, name: str, weights: Path | None) -> Parts:
     """Everything that `loop` needs, built from one seed. weights: a checkpoint, whose model is taken."""
     must_have_transformers()
+    if settings.lora_alpha is not None and not settings.lora:
+        raise LogpiError("--lora-alpha is the weight of an adapter, and there is none: give --lora, its rank.")
     from logpi.rollout.language import Language
 
     device, rewards = pick(settings.device), rewards_of(settings)
@@ -72,6 +76,8 @@ def assemble(method: Any, settings: Text, name: str, weights: Path | None) -> Pa
         from logpi.lm import sft
 
         sft.warm_up(policy, task, settings.seed, settings.warmup, settings.warmup_rows, settings.warmup_lr)
+    if settings.lora:
+        adapt(policy, settings, seeds[0], weights)
     critic = head_for(method, policy, seeds[1])
     optimizer, critic_optimizer = optimizers(method, settings.optimizer, policy, critic, 1e-8, settings.beta2)
     group = option(method, "group") if method.rows == "groups" else 1
@@ -144,17 +150,29 @@ def rewards_of(settings: Text) -> Any:
 
 def model_for(method: Any, settings: Text, task: Any, seed: int, weights: Path | None) -> Tokens:
     """The policy: a new model, one of a folder or the hub, or that of a checkpoint. Natural steps need plain attention."""
-    from logpi.lm import pretrained
+    from logpi.lm import lora, pretrained
 
     eager = not hasattr(method, "lr")
     if weights is not None:
-        model, tokenizer = pretrained.load(str(weights), eager)
+        apart = settings.lora and lora.is_adapter(weights)
+        model, tokenizer = pretrained.load(lora.base_of(weights)[0] if apart else str(weights), eager)
     else:
         letters = (task.letters or must_name_a_model()) if settings.model in SIZES else ""
         if settings.warmup and not letters:
             warnings.warn(f"--warmup is for new models: {settings.model} is taken as it is.", stacklevel=2)
         model, tokenizer = pretrained.begin(settings.model, letters, seed, eager)
     return Tokens(model.eval(), tokenizer, settings.temperature, settings.bf16)
+
+
+def adapt(policy: Tokens, settings: Text, seed: int, weights: Path | None) -> None:
+    """A new adapter; that of a checkpoint gets its weights later."""
+    from logpi.lm import lora
+
+    named = None if settings.model in SIZES else settings.model
+    base = str(Path(named).resolve()) if named and Path(named).is_dir() else named
+    if weights is not None:
+        base = lora.base_of(weights)[1] if lora.is_adapter(weights) else None
+    lora.add(policy, settings.lora, settings.lora_alpha or 2 * settings.lora, seed, base)
 
 
 def must_name_a_model() -> str:
@@ -179,6 +197,10 @@ def reference_policy(method: Any, settings: Text, policy: Tokens) -> Any:
         if settings.reference:
             raise LogpiError("This page has no KL to a reference policy: ppo, grpo and rloo with --kl above 0 do.")
         return None
+    if settings.reference is None and policy.adapter is not None:
+        from logpi.lm.lora import Without
+
+        return Without(policy)
     if settings.reference is None:
         return copy.deepcopy(policy).requires_grad_(False)
     from logpi.lm import pretrained

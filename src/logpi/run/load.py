@@ -15,6 +15,7 @@ from logpi.run.checkpoint import choose
 from logpi.run.files import read_json
 from logpi.run.pack import fill, read_tensors
 from logpi.run.paths import load_object
+from logpi.run.policies import is_text
 from logpi.run.spaces import space_from_json
 
 KINDS = {
@@ -57,13 +58,16 @@ def claimed_by(spec: dict[str, Any], observations: spaces.Space, actions: spaces
 
 def text_from(folder: Path, device: str) -> Any:
     """The language model of a checkpoint, at the temperature that it was trained at."""
-    from logpi.lm import pretrained
+    from logpi.lm import lora, pretrained
     from logpi.policy.tokens import Tokens
     from logpi.run import config
 
-    model, tokenizer = pretrained.load(str(folder))
+    adapted = lora.is_adapter(folder)
+    model, tokenizer = pretrained.load(lora.base_of(folder)[0] if adapted else str(folder))
     asked = config.read(folder / "config.toml").get("run", {})
     policy = Tokens(model.eval(), tokenizer, float(asked.get("temperature", 1.0)), bool(asked.get("bf16", False)))
+    if adapted:
+        lora.put_on(policy, folder)
     policy.model.to(device)
     return policy.requires_grad_(False)
 
@@ -77,7 +81,7 @@ def load(run: str | Path, network: Any = None, device: str = "cpu", allow_nonfin
     folder, skipped = choose(Path(run))
     for reason in skipped:
         warnings.warn(f"Skipped: {reason}", stacklevel=2)
-    if (folder / "model.safetensors").is_file():
+    if is_text(folder):
         return text_from(folder, device)
     spec, space, own, dtype = described(folder / "policy.json")
     if own is not None and network is None:

@@ -7,6 +7,7 @@ import torch
 from logpi.critic import plan
 from logpi.errors import LogpiError, nearest
 from logpi.now import joint_coef
+from logpi.policy import movable
 from logpi.run.undecorated import undecorated
 
 
@@ -22,7 +23,7 @@ def optimizers(
     fused = next(policy.parameters()).device.type != "mps"
     extra = {"eps": eps, "betas": (0.9, beta2), "fused": fused} if name in ("Adam", "AdamW") else {}
     joint = critic is not None and joint_coef(method) is not None
-    params = [*(p for p in policy.parameters() if p.requires_grad), *(critic.parameters() if joint else [])]
+    params = [*movable(policy).values(), *(critic.parameters() if joint else [])]
     with undecorated():
         own = None if joint or critic is None else kind(critic.parameters(), lr=plan(method).lr, **extra)
         if hasattr(method, "lr"):

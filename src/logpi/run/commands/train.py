@@ -35,7 +35,7 @@ INHERITED = (  # with weights
         "shared",
     ),
     *("normalise_obs", "normalise_reward", "dtype"),
-    *("task", "level", "model", "temperature", "max_tokens"),
+    *("task", "level", "model", "temperature", "max_tokens", "lora", "lora_alpha"),
 )
 CODE = ("env", "network", "task")  # settings that may name code
 
