@@ -67,7 +67,10 @@ def test_every_command_method_and_choice_is_in_every_script(shell, scripts) -> N
 
 
 def test_zsh_and_fish_offer_files_where_runs_belong(scripts) -> None:
-    folders = ("resume", "eval", "play", "runs", "plot", "compare", "track", "export", "doctor", "variance", "generate")
+    folders = (
+        *("resume", "eval", "play", "runs", "plot", "compare", "track", "export"),
+        *("tokens", "doctor", "variance", "generate"),
+    )
     assert f"== ({'|'.join(folders)}) &&" in scripts["zsh"] and scripts["zsh"].endswith('_logpi "$@"\n')
     assert scripts["zsh"].count('_tyro_logpi "$@"') == 1 and scripts["zsh"].startswith("#compdef logpi\n")
     assert f"'__fish_seen_subcommand_from {' '.join(folders)}' --force-files" in scripts["fish"]

@@ -23,6 +23,7 @@ logpi: every policy-gradient method, in one tested definition
   logpi compare RUN RUN          what differs in settings and in results
   logpi track RUN --to VIEW      TensorBoard, W&B or trackio from metrics.jsonl
   logpi export RUN               its policy as ONNX or torch.export, for a machine without logpi
+  logpi tokens RUN               a rollout of a language model token by token, as a table and as HTML
   logpi doctor RUN               is something wrong with it, and what to do
   logpi bench [METHOD]           what limits your environment and policy: each part's share, and its floor
   logpi exact                    bias and variance of every estimator, or of your own loss, against the true gradient
@@ -42,7 +43,8 @@ environments. logpi --version
 
 COMMANDS = (
     *("train", "resume", "eval", "play", "runs", "plot", "compare", "track", "export"),
-    *("doctor", "bench", "exact", "variance", "sft", "reward-model", "generate", "methods", "show", "completion"),
+    *("tokens", "doctor", "bench", "exact", "variance"),
+    *("sft", "reward-model", "generate", "methods", "show", "completion"),
 )
 
 

@@ -111,12 +111,18 @@ def extend(parts: Parts, horizon: int) -> str:
     return f"{said}, the learning rate from {rates[0]:.3g} to {rates[1]:.3g}"
 
 
-def begin(run: Path, asked: dict[str, Any], options: Options, own: dict[str, Any]) -> Path:
-    """A run that was interrupted before its first checkpoint: from its start."""
+def fresh(run: Path, asked: dict[str, Any], options: Options, own: dict[str, Any]) -> tuple[Parts, Settings, str]:
+    """(parts as they were at a run's start, their settings, whose weights they have, in words)."""
     name, page, settings, objects = named(str(run / "config.toml"), asked, own, {})
     chance.seed(settings.seed)
     parts = assemble(page, settings, **objects, name=name)
     note = f"; weights: {checkpoint.inherit(parts, Path(options.init))}" if options.init else ""
+    return parts, settings, note
+
+
+def begin(run: Path, asked: dict[str, Any], options: Options, own: dict[str, Any]) -> Path:
+    """A run that was interrupted before its first checkpoint: from its start."""
+    parts, settings, note = fresh(run, asked, options, own)
     folder = RunFolder(run)
     folder.log.back_to({"bytes": 0})
     return carry_out(parts, settings, options, folder, f"begins, for there is no checkpoint yet{note}")
