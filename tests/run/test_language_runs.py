@@ -3,6 +3,7 @@
 import copy
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 import logpi
 from logpi.methods import METHODS
 from logpi.run.checkpoint import choose
+from logpi.run.train import why_zero
 
 SMALL = ("--task", "copy", "--level", "2", "--quiet", "--no-plot", "--evaluate", "0")
 ROWS = {"groups": ("--starts", "4", "--group", "3"), "episodes": ("--episodes", "12"), "segments": ("--envs", "12")}
@@ -72,3 +74,22 @@ def test_rows_and_metrics_are_logged(call, tmp_path):
         *rows[0]
     }
     assert all(row["first_ratio_error"] < 1e-5 for row in rows)
+
+
+def test_a_loss_of_zero_is_explained_once_and_only_where_it_is_zero(call, tmp_path):
+    loud = tuple(x for x in small("grpo") if x != "--quiet")
+    for name in ("reverse-text", "copy"):
+        line = (*loud, "--task", name, "--level", "3", "--warmup", "10", "--epochs", "1", "--minibatches", "1")
+        code, out, err = call(*line, "--steps", "200")
+        assert code == 0, err
+        rows = [
+            json.loads(x) for x in next((tmp_path / "runs" / name).glob("*/*/metrics.jsonl")).read_text().splitlines()
+        ]
+        zero = abs(rows[0]["surrogate"]) < 1e-3 and rows[0]["grad_norm"] > 0
+        assert out.count("the loss is 0") == int(zero) and len(rows) > 1
+        assert ("its gradient is not 0" in out) == zero
+    record = SimpleNamespace(metrics={"surrogate": 1e-9, "grad_norm": 0.5})
+    assert "Ψ is centred and the ratio is 1" in why_zero(record) and "(norm 0.5)" in why_zero(record)
+    for surrogate, slope in ((0.02, 0.5), (0.0, 0.0), (5e-4, 0.01)):
+        assert why_zero(SimpleNamespace(metrics={"surrogate": surrogate, "grad_norm": slope})) == ""
+    assert why_zero(SimpleNamespace(metrics={})) == "", "a natural step says no surrogate"

@@ -31,6 +31,7 @@ from logpi.run.setup import Settings, assemble
 from logpi.run.stop import Asked, Interrupted, Stop
 
 SLOW = 1.0  # seconds of an iteration from which on each is saved
+NOTHING = 1e-3  # of a surrogate, beside a gradient a hundred times as large
 LONG = 10.0  # seconds after which the next iteration is saved, whatever it takes: more is never lost
 
 
@@ -147,6 +148,7 @@ def follow(
                 tracker.log(row)
             tell_failures(parts, folder, display)
             tell_fallbacks(parts, display)
+            display.say(why_zero(record) if record.iteration == 1 and isinstance(settings, Text) else "")
             display.show(record)
             long = record.seconds >= SLOW or time.perf_counter() - saved_at >= LONG
             if due or long or record.steps - saved >= options.save_every:
@@ -209,6 +211,17 @@ def tell_fallbacks(parts: Parts, display: Display) -> None:
     """What no fast twin covers, once each."""
     while parts.fused is not None and parts.fused.reasons:
         display.say(f"on the plain path: {parts.fused.reasons.pop(0)}")
+
+
+def why_zero(record: Record) -> str:
+    """A loss of 0 that is none, explained once."""
+    surrogate, slope = (record.metrics.get(name, 0.0) for name in ("surrogate", "grad_norm"))
+    if abs(surrogate) > NOTHING or slope <= 100 * abs(surrogate):
+        return ""
+    return (
+        f"the loss is 0 ({-surrogate:.1g}), as it should be: Ψ is centred and the ratio is 1, so the surrogate begins at its"
+        f" mean; its gradient is not 0 (norm {slope:.2g}), and that is what learns"
+    )
 
 
 def write_failure(folder: RunFolder, text: str) -> Path:
