@@ -123,7 +123,8 @@ def softmax_rows(seed=0):
         log_pi=log_pi, entropy=head.entropy(theta, action), kl_old=head.kl(logits, theta), kl_new=head.kl(theta, logits)
     )
     log_ref = head.log_prob(randn(STEPS, ACTIONS, seed=seed + 1), action)
-    b = SimpleNamespace(log_pi=log_pi.detach(), psi=randn(STEPS, seed=seed + 2), log_ref=log_ref)
+    mask = torch.ones(STEPS, dtype=torch.bool)
+    b = SimpleNamespace(log_pi=log_pi.detach(), psi=randn(STEPS, seed=seed + 2), log_ref=log_ref, mask=mask)
     return theta, now, b
 
 
@@ -141,6 +142,7 @@ def test_every_page_ascends_psi_and_entropy_at_theta_old(name, coefficient):
     has_entropy = "entropy" in fields(name)
     page = METHODS[name](**{"entropy": coefficient} if has_entropy else {})
     theta, now, b = softmax_rows()
+    b.psi = b.psi[:1].expand(STEPS) if name == "gspo" else b.psi  # of a whole row, as its ratio is
     expected = gradient(b.psi * now.log_pi + (coefficient if has_entropy else 0.0) * now.entropy, theta)
     out = page.objective(now, b, {"progress": 0.5})
     assert out.shape == (STEPS,)

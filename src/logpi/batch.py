@@ -216,12 +216,12 @@ class Rows:
                     raise
                 if size == 1 or self.halvings == self.most_halvings:
                     thing, cure = (
-                        ("token", "shorter texts")
-                        if self.pack
-                        else ("row", "a smaller --hidden, or fewer environments")
+                        ("token", ", or shorter texts") if self.pack else ("row", " or --hidden, or fewer environments")
                     )
-                    noun, cure = f"{size:,} {thing}{'' if size == 1 else 's'}", f"use a smaller --micro, {cure}"
-                    raise LogpiError(f"The memory does not hold {noun} at once: {cure}.") from wrong
+                    noun = f"{size:,} {thing}{'' if size == 1 else 's'}"
+                    raise LogpiError(
+                        f"The memory does not hold {noun} at once: use a smaller --micro{cure}."
+                    ) from wrong
             self.micro, self.halvings = size // 2, self.halvings + 1  # here nothing holds the failed pass any more
 
 

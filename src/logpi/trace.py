@@ -92,8 +92,11 @@ def rollout(parts: "Parts", b: Batch) -> dict[str, Tensor]:
     return seen if raw is None else {"obs": raw, "normalised obs": seen.pop("obs"), **seen}
 
 
-def first(fields: dict[str, Tensor], batch: Batch, where: dict[str, int]) -> NotFinite | None:
-    """The earliest step at which a field [N, *] is not finite; there the first field, and its first environment."""
+def first(fields: dict[str, Tensor], batch: Batch, where: dict[str, int], causal: bool = False) -> NotFinite | None:
+    """The earliest step at which a field [N, *] is not finite; there the first field, and its first environment.
+
+    causal: each field is made of those before it, may be of other steps': the first field, and its earliest step.
+    """
     places, found = batch.mask.flatten(0, -2).nonzero(), []  # [N, 2]: environment and step of our actions
     for order, (what, x) in enumerate(fields.items()):
         sick = (~x.isfinite()).reshape(len(x), -1).any(1).nonzero()[:, 0]
@@ -103,7 +106,7 @@ def first(fields: dict[str, Tensor], batch: Batch, where: dict[str, int]) -> Not
             found.append((int(t[i]), order, int(row[i]), what, x[sick[i]]))
     if not found:
         return None
-    step, _, environment, what, x = min(found, key=lambda one: one[:2])
+    step, _, environment, what, x = min(found, key=lambda one: one[1::-1] if causal else one[:2])
     name = f"{what}[{int(x.flatten().isfinite().byte().argmin())}]" if x.dim() else what
     return NotFinite(name, kind(x), CURES[what], {"environment": environment, "step": step} | where)
 
@@ -118,7 +121,7 @@ def sick_parameter(parts: "Parts", where: dict[str, int]) -> NotFinite | None:
 
 def source(found: NotFinite, parts: "Parts", batch: Batch, rows: Rows, where: dict[str, int]) -> NotFinite:
     """A finding of a step, by its cause: a parameter, an action about which something is not finite, or a gradient."""
-    cause = sick_parameter(parts, where) or first(said(parts, rows), batch, where)
+    cause = sick_parameter(parts, where) or first(said(parts, rows), batch, where, causal=True)
     owner = "".join(f" of {name}" for name, p in parameters(parts).items() if p is found.parameter)
     return cause or NotFinite(found.what + owner, found.value, found.cure, where)
 

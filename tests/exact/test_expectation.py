@@ -107,6 +107,7 @@ OPTIONS = {
     "a2c": {"from_start": True, "n": 1},
     "grpo": {"kl": 0.3, "kl_live": True, "entropy": 0.1},
     "rloo": {"kl": 0.3},
+    "dr_grpo": {"budget": 3},
     "mdpo": {"entropy": 0.1, "kl": "estimate"},
 }
 PAGES = {name: page(**OPTIONS.get(name, {})) for name, page in METHODS.items()}

@@ -10,7 +10,9 @@ import pytest
 
 import logpi
 from logpi import METHODS, LogpiError
+from logpi.lm.tasks import TASKS
 from logpi.run import cli, config, recipes
+from logpi.run.language import Text
 from logpi.run.setup import Settings
 from logpi.run.track import rows
 
@@ -49,7 +51,7 @@ def test_every_recipe_says_what_differs_from_the_defaults_and_where_it_was_measu
     assert file.read_text().startswith("# stable-baselines3 " if another else "# Measured by ")
     found, sections = recipes.choose(name if another else "auto", method, env)
     assert found == name and sections
-    for title, record in (("method", METHODS[method]()), ("run", Settings())):
+    for title, record in (("method", METHODS[method]()), ("run", Text() if env in TASKS else Settings())):
         filled = config.fill(record, sections.get(title, {}), name)
         assert another or all(getattr(filled, key) != getattr(record, key) for key in sections.get(title, {}))
         assert all(getattr(record, key) is not None for key in sections.get(title, {})), "a config could not undo it"
