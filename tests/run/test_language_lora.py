@@ -84,6 +84,7 @@ def test_an_adapter_on_other_weights_or_without_its_base_is_refused(trained, tmp
     base, tokenizer = pretrained.load(str(folder / "base"))
     with torch.no_grad():
         next(base.parameters()).add_(0.1)
+    shutil.rmtree(tmp_path / "other" / "base")
     pretrained.save(base, tokenizer, tmp_path / "other" / "base")
     with pytest.raises(LogpiError, match="was not trained on the weights that .*base has"):
         logpi.load(there)

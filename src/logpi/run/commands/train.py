@@ -87,6 +87,8 @@ def defaults(
     inherited = _typed(_inherited(Path(init)), told, init) if init else {}
     given = _typed(asked.get("run", {}), told, where)
     kind = kind_of(told | inherited | given)
+    if "env" in told and {"task", "data"} & {*told}:
+        raise LogpiError("--env is an environment, --task and --data are for language models: give one of them.")
     named = {k: v for k, v in told.items() if k in ("env", "task", "data")}
     world = config.fill(config.fill(kind(), inherited, f"{init}"), given | named, where).where
     if "like" in told and "recipe" in told:
