@@ -77,9 +77,10 @@ def read(kind: Any, where: str, **how: Any) -> tuple[Any, Any]:
         must_be_whole(Path(where))
     elif where.startswith((".", "/")) or where.count("/") > 1:
         raise LogpiError(f"There is no folder {where}: --model takes a folder, the name of a hub model, or tiny.")
+    safe = {"trust_remote_code": False}
     try:
-        model = kind.from_pretrained(where, use_safetensors=True, trust_remote_code=False, **how)
-        return model, AutoTokenizer.from_pretrained(where, trust_remote_code=False)
+        model = kind.from_pretrained(where, use_safetensors=True, **safe, **how)
+        return model, AutoTokenizer.from_pretrained(where, **safe)
     except (OSError, ValueError, KeyError, ImportError) as wrong:
         first = " ".join(str(wrong).split())[:200]
         raise LogpiError(f"The model {where} cannot be loaded: {first}.") from wrong
