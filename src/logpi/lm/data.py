@@ -31,7 +31,7 @@ class Table:
         if not self.splits["train"]:
             raise LogpiError(f"{file} has {len(rows)} rows, all held out for the test: give more.")
         if not self.splits["test"]:
-            self.splits["test"] = self.splits["train"]
+            raise LogpiError(f"{file} has {len(rows)} rows, none held out for the test, as one in ten is: give more.")
         self.order = lru_cache(4)(self._order)
 
     def numbered(self, split: Split, seed: int | str, number: int) -> dict[str, Any]:

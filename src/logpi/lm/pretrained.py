@@ -62,8 +62,11 @@ def load(where: str, eager: bool = False) -> tuple[nn.Module, Any]:
 
     if lora.is_adapter(Path(where)):
         return lora.merged(Path(where), eager)
-    how = {"dtype": "auto", "attn_implementation": "eager" if eager else "sdpa"}
-    model, tokenizer = read(AutoModelForCausalLM, where, **how)
+    attention = "eager" if eager else "sdpa"
+    how: dict[str, Any] = {"dtype": "auto", "attn_implementation": attention, "output_loading_info": True}
+    (model, found), tokenizer = read(AutoModelForCausalLM, where, **how)
+    if missing := sorted(found["missing_keys"]):
+        raise LogpiError(f"{where} has no weights for {missing[0]}, which would be random: save the model whole.")
     must_match(model, tokenizer, where)
     return model, tokenizer
 
@@ -81,7 +84,7 @@ def read(kind: Any, where: str, **how: Any) -> tuple[Any, Any]:
     try:
         model = kind.from_pretrained(where, use_safetensors=True, **safe, **how)
         return model, AutoTokenizer.from_pretrained(where, **safe)
-    except (OSError, ValueError, KeyError, ImportError) as wrong:
+    except Exception as wrong:  # whatever is wrong with files of other people's
         first = " ".join(str(wrong).split())[:200]
         raise LogpiError(f"The model {where} cannot be loaded: {first}.") from wrong
 
@@ -107,6 +110,8 @@ def must_match(model: Any, tokenizer: Any, where: str) -> None:
         raise LogpiError(
             f"The tokenizer of {where} has {len(tokenizer):,} tokens, its model {rows:,}: they are of two different models."
         )
+    if len(tokenizer) <= len({*tokenizer.all_special_tokens}):
+        raise LogpiError(f"{where} has no tokenizer: save it beside the model.")
     if tokenizer.eos_token_id is None:
         raise LogpiError(f"The tokenizer of {where} has no end token: set eos_token in its tokenizer_config.json.")
     probe = torch.arange(min(4, rows))[None]
@@ -120,10 +125,11 @@ def must_match(model: Any, tokenizer: Any, where: str) -> None:
 
 
 def quiet() -> None:
-    """transformers shows bars for files that take a moment; a run has a display of its own."""
+    """transformers shows bars for files that take a moment, and reports on them; a run has a display of its own."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
 
 
 def must_be_new(folder: Path) -> None:

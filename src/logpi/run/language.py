@@ -78,6 +78,11 @@ def assemble(method: Any, settings: Text, name: str, weights: Path | None) -> Pa
         sft.warm_up(policy, task, settings.seed, settings.warmup, settings.warmup_rows, settings.warmup_lr)
     if settings.lora:
         adapt(policy, settings, seeds[0], weights)
+    limit = limit_of(settings, task)
+    if policy.context is not None and limit >= policy.context:
+        raise LogpiError(
+            f"The model's context is {policy.context} tokens: --max-tokens {limit} leaves none for a prompt."
+        )
     critic = head_for(method, policy, seeds[1])
     optimizer, critic_optimizer = optimizers(method, settings.optimizer, policy, critic, 1e-8, settings.beta2)
     group = option(method, "group") if method.rows == "groups" else 1
@@ -93,7 +98,7 @@ def assemble(method: Any, settings: Text, name: str, weights: Path | None) -> Pa
             method.rows,
             prompts,
             group,
-            limit_of(settings, task),
+            limit,
             torch.Generator(device).manual_seed(seeds[2]),
             settings.seed,
             settings.micro,

@@ -219,8 +219,8 @@ def why_zero(record: Record) -> str:
     if abs(surrogate) > NOTHING or slope <= 100 * abs(surrogate):
         return ""
     return (
-        f"the loss is 0 ({-surrogate:.1g}), as it should be: Ψ is centred and the ratio is 1, so the surrogate begins at its"
-        f" mean; its gradient is not 0 (norm {slope:.2g}), and that is what learns"
+        f"the loss is 0 ({-surrogate:.1g}), as it should be: Ψ is centred and the ratio is 1, so the surrogate is the"
+        f" mean of Ψ; its gradient is not 0 (norm {slope:.2g}), and that is what learns"
     )
 
 
