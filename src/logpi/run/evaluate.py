@@ -23,7 +23,7 @@ from logpi.run import config, language
 from logpi.run.checkpoint import choose
 from logpi.run.folder import finite, safe
 from logpi.run.language import Text
-from logpi.run.paths import is_path, wrappers
+from logpi.run.paths import is_path, rewards, wrappers
 from logpi.workers.construct import Built
 
 STARTS = 10_000  # the seed of their environments
@@ -149,10 +149,10 @@ def text_kinds(run: Path, policy: Any, given: Any) -> tuple[str, list[Evaluation
     """(the task, greedy answers and sampled ones) of a language model's run."""
     settings = text_settings(run, given.task)
     must_be_typed(settings, given.task)
-    with contextlib.closing(language.rewards_of(settings)) as rewards:
-        return settings.task, [
-            answered(policy, settings, rewards, given.episodes, d, given.seed) for d in (True, False)
-        ]
+    rewards(settings.reward, given.reward, str(run / "config.toml"))
+    settings = dataclasses.replace(settings, reward=given.reward)
+    with contextlib.closing(language.rewards_of(settings)) as judges:
+        return settings.task, [answered(policy, settings, judges, given.episodes, d, given.seed) for d in (True, False)]
 
 
 def _trained_on(run: Path, env: str | None) -> dict[str, Any]:
@@ -188,8 +188,8 @@ def in_new_process(run: Path, settings: Any, episodes: int) -> str:
     command = [sys.executable, "-m", "logpi", "eval", str(run), "--episodes", str(episodes)]
     own = {kind: getattr(settings, kind, None) or "" for kind in ("network", "env", "task")}
     command += [word for kind, path in own.items() if is_path(path) for word in (f"--{kind}", path)]
-    if getattr(settings, "wrap", ()):
-        command += ["--wrap", *settings.wrap]
+    for kind in ("wrap", "reward"):
+        command += [f"--{kind}", *getattr(settings, kind)] if getattr(settings, kind, ()) else []
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         return f"could not be evaluated: {done.stderr.strip()}"

@@ -58,6 +58,13 @@ def wrappers(saved: Sequence[str], given: Sequence[str], where: str) -> Sequence
     return given or saved
 
 
+def rewards(saved: Sequence[str], given: Sequence[str], where: str) -> Sequence[str]:
+    """Reward functions that a file names: code, so they are given again."""
+    if saved and [*map(_named, given)] != [*map(_named, saved)]:
+        raise LogpiError(f"{where} names rewards of yours: pass them again, --reward {' '.join(saved)}.")
+    return given
+
+
 def _named(path: str) -> str:
     """The name in an import path, whose file may lie elsewhere by now."""
     return path if HARMLESS.match(path) else path.partition(":")[2]

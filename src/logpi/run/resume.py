@@ -21,7 +21,7 @@ from logpi.page import option
 from logpi.run import checkpoint, config
 from logpi.run.files import write_whole
 from logpi.run.folder import RunFolder, agrees, status_of, versions
-from logpi.run.paths import is_path, wrappers
+from logpi.run.paths import is_path, rewards, wrappers
 from logpi.run.setup import Settings, assemble, find_method, kind_of, records
 from logpi.run.train import Options, carry_out
 
@@ -34,10 +34,11 @@ def resume(
     steps: int | None = None,
     wrap: Sequence[str] = (),
     task: str | None = None,
+    reward: Sequence[str] = (),
 ) -> Iterator[Record]:
     """Go on from a checkpoint that `record.save(folder)` or `logpi train` wrote, bit for bit; one record per iteration.
 
-    run: a checkpoint, a run folder, or the folder given to `record.save`. method, env, network, wrap and task are needed
+    run: a checkpoint, a run folder, or the folder given to `record.save`. method, env, network, wrap, task and reward are needed
     where they were the caller's own. steps: another horizon, which moves schedules.
     """
     run = Path(run)
@@ -47,7 +48,9 @@ def resume(
     for line in changed(checkpoint.unseal(folder)["versions"]):
         warnings.warn(line, stacklevel=2)
     typed = {} if steps is None else {"steps": steps}
-    return records(reopen(folder, config.read(folder / "config.toml"), method, env, network, wrap, typed, task)[0])
+    return records(
+        reopen(folder, config.read(folder / "config.toml"), method, env, network, wrap, typed, task, reward)[0]
+    )
 
 
 def reopen(
@@ -59,12 +62,13 @@ def reopen(
     wrap: Sequence[str] = (),
     typed: dict[str, Any] | None = None,
     task: str | None = None,
+    reward: Sequence[str] = (),
 ) -> tuple[Parts, Settings, str]:
     """(parts as they were at a checkpoint, their settings, what a moved horizon does to schedules).
 
     asked: the sections of a config.toml. typed: settings instead of its own.
     """
-    given = {"method": method, "env": env, "network": network, "wrap": wrap, "task": task}
+    given = {"method": method, "env": env, "network": network, "wrap": wrap, "task": task, "reward": reward}
     name, page, settings, objects = named(str(folder), asked, given, typed or {})
     chance.seed(settings.seed)
     parts = assemble(page, settings, **objects, name=name, weights=folder)
@@ -91,6 +95,8 @@ def named(
     paths: dict[str, Any] = {k: v for k, v in code.items() if isinstance(v, str)}
     if "wrap" in asked["run"]:
         paths["wrap"] = [*wrappers(asked["run"]["wrap"], given.get("wrap") or (), where)]
+    if "reward" in asked["run"]:
+        paths["reward"] = [*rewards(asked["run"]["reward"], given.get("reward") or (), where)]
     settings: Any = config.fill(kind_of(asked["run"])(), asked["run"] | paths | typed, where)
     return name, page, settings, {k: None if isinstance(code[k], str) else code[k] for k in ("env", "network")}
 

@@ -271,7 +271,8 @@ def resume_line(name: str, settings: Any, run: Path) -> str:
     """What to type to go on; code of the user's is named again."""
     own = {"method": name} | {kind: getattr(settings, kind, None) or "" for kind in ("env", "network", "task")}
     again = [word for kind, path in own.items() if is_path(path) for word in (f"--{kind}", path)]
-    again += ["--wrap", *settings.wrap] if getattr(settings, "wrap", ()) else []
+    for kind in ("wrap", "reward"):
+        again += [f"--{kind}", *getattr(settings, kind)] if getattr(settings, kind, ()) else []
     return shlex.join([command(), "resume", str(run), *again])
 
 

@@ -26,6 +26,7 @@ class Eval:
     env: str | None = None  # another environment; else the run's own
     env_options: tuple[str, ...] = ()  # key=value, over the run's own
     task: str | None = None  # of a language model: another task; else the run's own
+    reward: tuple[str, ...] = ()  # reward functions, where the run used some of yours
     wrap: tuple[str, ...] = ()  # wrappers, where the run used one of yours
     network: str | None = None  # ./file.py:build, where the run used one of yours
     seed: int = 10_000  # of the environments' starts

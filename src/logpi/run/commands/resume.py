@@ -27,6 +27,7 @@ class Resume:
     network: str | None = None  # ./file.py:build, the same
     task: str | None = None  # ./file.py:MyTask, the same
     wrap: tuple[str, ...] = ()  # ./file.py:MyWrapper, the same
+    reward: tuple[str, ...] = ()  # ./file.py:f, the same
     evaluate: int | None = None  # episodes at the end
     quiet: bool = False  # no display
 
@@ -41,4 +42,9 @@ def main(args: list[str]) -> None:
         changes["until"] = None
     names = ("steps", "workers", "step_timeout", "on_failure", "measure_gradient")
     typed = {k: getattr(given, k) for k in names if getattr(given, k) is not None}
-    go_on(given.run, typed, changes, {k: getattr(given, k) for k in ("method", "env", "network", "task", "wrap")})
+    go_on(
+        given.run,
+        typed,
+        changes,
+        {k: getattr(given, k) for k in ("method", "env", "network", "task", "wrap", "reward")},
+    )

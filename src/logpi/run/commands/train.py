@@ -9,7 +9,7 @@ from logpi.methods import METHODS
 from logpi.run import config, recipes, seeds
 from logpi.run.flags import parse, peek, together
 from logpi.run.language import Text
-from logpi.run.paths import wrappers
+from logpi.run.paths import rewards, wrappers
 from logpi.run.setup import Settings, find_method, kind_of
 from logpi.run.train import Options, train
 
@@ -54,7 +54,7 @@ def main(args: list[str]) -> None:
     if taken:
         raise LogpiError(f"{name} has a field {min(taken)}, which logpi train uses itself: give it another name.")
     (start, settings, options), recipe, tuned = defaults(
-        name, method, peek(rest, (*CODE, "data", "wrap", "config", "recipe", "like", "init"))
+        name, method, peek(rest, (*CODE, "data", "wrap", "reward", "config", "recipe", "like", "init"))
     )
     groups = [("method", type(method), start), ("run", type(settings), settings), ("options", Options, options)]
     given = parse(together(groups), rest, f"logpi train {name}", type(method).__doc__ or "")
@@ -127,6 +127,8 @@ def _typed(given: dict[str, Any], told: dict[str, str], where: str) -> dict[str,
             raise LogpiError(f"{where}: {key} is code of yours ({value}): pass it again, --{key} {value}.")
     if "wrap" not in told:
         wrappers(given.get("wrap", []), (), where)
+    if "reward" not in told:
+        rewards(given.get("reward", []), (), where)
     return {key: value for key, value in given.items() if key not in told}
 
 
