@@ -68,7 +68,7 @@ def test_memory_for_nothing_is_told_and_nothing_has_moved():
     before = copy.deepcopy(trained(parts))
     Short(parts.policy, 0)
     with pytest.raises(
-        logpi.LogpiError, match=r"The memory does not hold \d+ tokens? at once: use a smaller --micro, shorter texts"
+        logpi.LogpiError, match=r"The memory does not hold \d+ tokens? at once: use a smaller --micro, or shorter texts"
     ):
         update(parts, b)
     assert all(torch.equal(p, q) for p, q in zip(before, trained(parts), strict=True)) and "micro" not in parts.state

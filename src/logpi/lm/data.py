@@ -31,8 +31,16 @@ class Table:
         if not self.splits["train"]:
             raise LogpiError(f"{file} has {len(rows)} rows, all held out for the test: give more.")
         if not self.splits["test"]:
-            raise LogpiError(f"{file} has {len(rows)} rows, none held out for the test, as one in ten is: give more.")
+            self.splits["test"] = self.splits["train"]  # whoever needs others calls `must_hold_out`
         self.order = lru_cache(4)(self._order)
+
+    def must_hold_out(self) -> "Table":
+        """Refuse what has no row for a test."""
+        if self.splits["test"] is self.splits["train"]:
+            raise LogpiError(
+                f"{self.file} has {len(self.splits['train'])} rows, none held out for the test, as one in ten is: give more."
+            )
+        return self
 
     def numbered(self, split: Split, seed: int | str, number: int) -> dict[str, Any]:
         """Every row of a split once in each pass, in an order of that pass."""

@@ -136,7 +136,7 @@ def task_of(settings: Text) -> Any:
     from logpi.lm import tasks
     from logpi.lm.data import Table
 
-    return Table(Path(settings.data)) if settings.data else tasks.find(settings.task, settings.level)
+    return Table(Path(settings.data)).must_hold_out() if settings.data else tasks.find(settings.task, settings.level)
 
 
 def rewards_of(settings: Text) -> Any:
