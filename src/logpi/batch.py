@@ -22,9 +22,7 @@ class Batch:
     obs: Tensor  # [..., T, *obs]  s_t, as the policy saw it (normalised)
     action: Tensor  # [..., T, *act]  a_t, raw: before clipping or scaling to the environment
     log_pi: Tensor  # [..., T]  log pi_old(a_t|s_t), from the parameters that drew a_t
-    params: (
-        Tensor | None
-    )  # [..., T, P]  the distribution's parameters that drew a_t; None: the policy keeps its old weights
+    params: Tensor | None  # [..., T, P]  the distribution's parameters that drew a_t; None: the policy kept its weights
     reward: Tensor  # [..., T]  r_t, which follows a_t
     terminated: Tensor  # [..., T] bool  the task ended here: V(s_{t+1}) = 0
     truncated: Tensor  # [..., T] bool  we stopped looking here: V(s_{t+1}) still counts
@@ -215,13 +213,10 @@ class Rows:
                 if not out_of_memory(wrong):
                     raise
                 if size == 1 or self.halvings == self.most_halvings:
-                    thing, cure = (
-                        ("token", ", or shorter texts") if self.pack else ("row", " or --hidden, or fewer environments")
-                    )
-                    noun = f"{size:,} {thing}{'' if size == 1 else 's'}"
-                    raise LogpiError(
-                        f"The memory does not hold {noun} at once: use a smaller --micro{cure}."
-                    ) from wrong
+                    noun = f"{size:,} {'token' if self.pack else 'row'}{'' if size == 1 else 's'}"
+                    cure = ", or shorter texts" if self.pack else " or --hidden, or fewer environments"
+                    told = f"The memory does not hold {noun} at once: use a smaller --micro{cure}."
+                    raise LogpiError(told) from wrong
             self.micro, self.halvings = size // 2, self.halvings + 1  # here nothing holds the failed pass any more
 
 

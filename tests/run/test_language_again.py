@@ -1,5 +1,19 @@
 """A folder runs no code: what was the user's own is named again. And the two worlds do not mix."""
 
+import pytest
+
+import logpi
+from logpi import LogpiError
+from logpi.run import language
+
+
+def test_a_run_is_loaded_with_the_extra_or_one_sentence(monkeypatch, tmp_path):
+    text = next(logpi.learn("grpo", task="copy", starts=2, group=2, steps=10)).save(tmp_path)
+    assert logpi.load(text).tokenizer is not None
+    monkeypatch.setattr(language, "find_spec", lambda _: None)
+    with pytest.raises(LogpiError, match=r'Language models need transformers: pip install "logpi\[lm\]"'):
+        logpi.load(text)
+
 
 def test_an_environment_and_a_task_are_two_worlds(call):
     code, _, err = call("train", "grpo", "--task", "copy", "--env", "CartPole-v1")

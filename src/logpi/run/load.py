@@ -61,6 +61,9 @@ def text_from(folder: Path, device: str) -> Any:
     from logpi.lm import lora, pretrained
     from logpi.policy.tokens import Tokens
     from logpi.run import config
+    from logpi.run.language import must_have_transformers
+
+    must_have_transformers()
 
     adapted = lora.is_adapter(folder)
     model, tokenizer = pretrained.load(lora.base_of(folder)[0] if adapted else str(folder))

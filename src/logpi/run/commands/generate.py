@@ -45,8 +45,8 @@ def speaker(run: Path) -> tuple[Any, bool]:
 
     if not run.is_dir():
         raise LogpiError(f"There is no folder {run}: logpi generate takes a run or a model folder.")
-    must_have_transformers()
     if (run / "config.json").is_file() and not (run / "manifest.json").is_file():
+        must_have_transformers()
         model, tokenizer = pretrained.load(str(run))
         return Tokens(model.eval(), tokenizer).requires_grad_(False), False
     policy = load(run)
