@@ -7,12 +7,9 @@ import contextlib
 import random
 import sys
 from collections.abc import Iterator
-from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
-
-_standing: ContextVar[dict[str, Any] | None] = ContextVar("standing", default=None)
 
 
 def seed(number: int) -> None:
@@ -24,8 +21,6 @@ def seed(number: int) -> None:
 
 
 def state() -> dict[str, Any]:
-    if (standing := _standing.get()) is not None:
-        return standing
     version, words, gauss = random.getstate()
     torch = sys.modules.get("torch")
     return {
@@ -37,8 +32,6 @@ def state() -> dict[str, Any]:
 
 
 def load_state(found: dict[str, Any]) -> None:
-    if _standing.get() is not None:
-        return
     version, words, gauss = found["python"]
     random.setstate((version, tuple(words.tolist()), gauss))
     np.random.set_state(tuple(found["numpy"]))
@@ -57,13 +50,3 @@ def untouched() -> Iterator[None]:
         yield
     finally:
         load_state(before)
-
-
-@contextlib.contextmanager
-def standing(found: dict[str, Any]) -> Iterator[None]:
-    """A thread that draws nothing from them: for it they stand as they did, whatever other threads make of them."""
-    token = _standing.set(found)
-    try:
-        yield
-    finally:
-        _standing.reset(token)

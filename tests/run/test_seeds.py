@@ -14,7 +14,10 @@ from pathlib import Path
 import pytest
 
 from logpi.run import seeds
+from logpi.run.language import Text
+from logpi.run.setup import Settings
 from logpi.run.track import rows
+from logpi.run.train import Options
 
 QUICK = "--envs 2 --length 16 --steps 64 --hidden 8 --no-plot"
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200", "PYTHONIOENCODING": "utf-8"}
@@ -37,10 +40,9 @@ def log(cwd: Path, seed: int) -> list[dict]:
     return [{k: v for k, v in row.items() if k != "seconds"} for row in rows(run)]
 
 
-@pytest.mark.parametrize("how", ["", "--processes"])
-def test_each_seed_is_what_it_is_alone_and_the_mean_is_theirs(how, tmp_path):
+def test_each_seed_is_what_it_is_alone_and_the_mean_is_theirs(tmp_path):
     (tmp_path / "alone").mkdir()
-    code, out, err = command(f"ppo {QUICK} --seed 4 --seeds 2 --evaluate 5 {how}", tmp_path)
+    code, out, err = command(f"ppo {QUICK} --seed 4 --seeds 2 --evaluate 5", tmp_path)
     assert (code, err) == (0, "")
     assert command(f"ppo {QUICK} --seed 5 --evaluate 0 --quiet", tmp_path / "alone")[0] == 0
     assert log(tmp_path, 5) == log(tmp_path / "alone", 5) and len(log(tmp_path, 5)) == 2
@@ -83,26 +85,81 @@ def test_a_seed_that_fails_says_why_and_leaves_the_others_be(tmp_path):
     code, out, err = command(f"./fails.py:Fails {QUICK} --seeds 2 --evaluate 0", tmp_path)
     assert code == 2 and err == "logpi: 1 of 2 seeds failed (1): see above.\n"
     assert "seed 1   failed: This seed was chosen to fail." in out.splitlines()
-    assert out.splitlines()[0] == "a process for each seed: the method is code of yours"
     assert len([x for x in out.splitlines() if " finished " in x]) == 1 and "1 seed: return " in out
     assert "Traceback" not in out + err
+
+
+def test_a_process_that_dies_takes_its_own_seed_along_and_no_other(tmp_path):
+    (tmp_path / "fails.py").write_text(
+        FAILS.replace('raise LogpiError("This seed was chosen to fail.")', '__import__("os")._exit(9)')
+    )
+    code, out, err = command(f"./fails.py:Fails {QUICK} --seeds 3 --evaluate 0", tmp_path)
+    assert code == 2 and err == "logpi: 1 of 3 seeds failed (1): see above.\n"
+    assert "seed 1   failed: its process ended with 9" in out.splitlines() and out.count(" finished ") == 2
+
+
+def contents(run: Path) -> dict:
+    """What every file of a run folder says, but for seconds, dates, and where it was asked to lie."""
+    found = {}
+    for file in sorted(run.rglob("*")):
+        name, data = str(file.relative_to(run)), file.read_bytes() if file.is_file() else b""
+        if name == "metrics.jsonl":
+            found[name] = [json.loads(line) | {"seconds": 0} for line in data.splitlines()]
+        elif file.name == "manifest.json":
+            found[name] = json.loads(data) | {"log": 0, "sum": 0}
+        elif name == "status.json":
+            found[name] = json.loads(data) | {"time": 0}
+        elif name != "command.txt":
+            found[name] = data
+    return found
+
+
+def test_every_file_of_a_seed_whose_process_trained_others_before_is_what_it_is_alone(tmp_path):
+    (tmp_path / "alone").mkdir()
+    line = f"ppo {QUICK} --normalise-obs --evaluate 3 --eval-every 32 --save-every 32 --quiet"
+    many = os.cpu_count() + 2
+    code, out, err = command(f"{line} --seeds {many}", tmp_path)
+    assert (code, err) == (0, "") and out.count(" finished ") == many
+    assert command(f"{line} --seed {many - 1}", tmp_path / "alone")[0] == 0
+    (one,), (other,) = (folder.glob(f"runs/*/*/{many - 1}-*") for folder in (tmp_path, tmp_path / "alone"))
+    assert contents(one) == contents(other) and any(x.startswith("eval/") for x in contents(one))
+    assert shlex.split((one / "command.txt").read_text())[-5:] == ["--seed", f"{many - 1}", "--seeds", "1", "--quiet"]
+    pids = {json.loads((run / "status.json").read_text()).get("pid") for run in tmp_path.glob("runs/*/*/*")}
+    assert len(pids) <= os.cpu_count()
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "options", "clean"),
+    [
+        ("ppo", {}, {}, True),
+        ("ppo", {"fast": "off"}, {}, True),
+        ("./mine.py:Mine", {}, {}, False),
+        ("ppo", {"env": "./mine.py:Env"}, {}, False),
+        ("ppo", {"network": "./mine.py:build"}, {}, False),
+        ("ppo", {"env": "FrozenLake-v1"}, {}, False),
+        ("ppo", {"backend": "async"}, {}, False),
+        ("ppo", {"wrap": ("gymnasium.wrappers:TimeAwareObservation",)}, {}, False),
+        ("ppo", {}, {"track": ("tensorboard",)}, False),
+    ],
+)
+def test_a_process_takes_seed_after_seed_where_all_in_it_is_ours(name, settings, options, clean):
+    assert seeds.clean(name, Settings(**settings), Options(**options)) is clean
+    assert not seeds.clean(name, Text(), Options())
 
 
 def test_a_mistake_of_all_seeds_is_told_for_each(tmp_path):
     code, out, err = command(f"ppo {QUICK} --seeds 2 --env Nowhere-v0", tmp_path)
     assert code == 2 and err == "logpi: 2 of 2 seeds failed (0, 1): see above.\n"
     assert [x.split(".")[0] for x in sorted(out.splitlines())] == [
-        "a process for each seed: the environments are not native ones",
-        *(f"seed {i}   failed: There is no environment 'Nowhere-v0'" for i in (0, 1)),
+        f"seed {i}   failed: There is no environment 'Nowhere-v0'" for i in (0, 1)
     ]
     code, _, err = command(f"ppo {QUICK} --seeds 2 --seed {2**63 - 1}", tmp_path)
     assert code == 2 and err.startswith("logpi: seed is 9223372036854775808: allowed is a whole number from 0 to ")
 
 
-@pytest.mark.parametrize("how", ["", "--processes"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_reaches_the_seeds_which_save_and_stop(number, how, tmp_path):
-    line = f"ppo --envs 2 --length 16 --steps 100000000 --hidden 8 --evaluate 0 --no-plot --seeds 3 {how}"
+def test_a_signal_reaches_the_seeds_which_save_and_stop(number, tmp_path):
+    line = "ppo --envs 2 --length 16 --steps 100000000 --hidden 8 --evaluate 0 --no-plot --seeds 3"
     process = begin(line, tmp_path)
     deadline = time.monotonic() + 60
     wanted = min(3, os.cpu_count() or 1)

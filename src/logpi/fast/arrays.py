@@ -113,8 +113,6 @@ class Ascent:
 class Arrays(Covering):
     """The twins of one policy and its critic, `joint` where they are fitted together."""
 
-    releases = False  # the interpreter's lock
-
     def __init__(self, policy: Policy, critic: nn.Module | None, joint: bool) -> None:
         super().__init__()
         self.twins: dict[str, Any] = TWINS

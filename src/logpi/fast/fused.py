@@ -21,12 +21,7 @@ from logpi.step.natural import to_border
 
 
 class Fused(Covering):
-    """The twins of one policy and its critic, `joint` where they are fitted together.
-
-    `releases`: kernels let other threads run.
-    """
-
-    releases = True
+    """The twins of one policy and its critic, `joint` where they are fitted together."""
 
     def __init__(self, policy: Policy, critic: nn.Module | None, joint: bool) -> None:
         super().__init__()

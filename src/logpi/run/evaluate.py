@@ -4,8 +4,6 @@ import contextlib
 import dataclasses
 import json
 import statistics
-import subprocess
-import sys
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from logpi.run.checkpoint import choose
 from logpi.run.folder import finite, safe
 from logpi.run.language import Text
 from logpi.run.paths import is_path, rewards, wrappers
+from logpi.run.processes import another
 from logpi.workers.construct import Built
 
 STARTS = 10_000  # the seed of their environments
@@ -185,14 +184,15 @@ def write(run: Path, env: str, seed: int, kinds: list[Evaluation]) -> Path:
 
 def in_new_process(run: Path, settings: Any, episodes: int) -> str:
     """What `logpi eval` says of the saved checkpoint, in a process that has nothing but the folder."""
-    command = [sys.executable, "-m", "logpi", "eval", str(run), "--episodes", str(episodes)]
+    command = ["eval", str(run), "--episodes", str(episodes)]
     own = {kind: getattr(settings, kind, None) or "" for kind in ("network", "env", "task")}
     command += [word for kind, path in own.items() if is_path(path) for word in (f"--{kind}", path)]
     for kind in ("wrap", "reward"):
         command += [f"--{kind}", *getattr(settings, kind)] if getattr(settings, kind, ()) else []
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        return f"could not be evaluated: {done.stderr.strip()}"
-    *_, fixed, drawn, _ = done.stdout.splitlines()
+    with another() as process:
+        code, printed = process.carry_out(command)
+        if code:
+            return f"could not be evaluated: {' '.join(process.complaints())}"
+    *_, fixed, drawn, _ = printed.splitlines()
     unit = "prompts it never saw" if isinstance(settings, Text) else "fresh ones"
     return f"{episodes} {unit}, of the saved policy: {fixed.split(' over')[0]} (sampled: {drawn.split(' over')[0]})"

@@ -1,80 +1,135 @@
-"""A process for each of several seeds: whatever it runs, nothing of it is shared."""
+"""Processes that carry out commands of logpi, one after another: torch is imported and kernels are loaded once for all of them.
 
+A command, its words, comes to standard input as a line of JSON; its exit code and what it printed go back the same way.
+"""
+
+import contextlib
+import io
 import json
 import os
-import signal
+import select
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
-from typing import IO
-
-STOPPED = {130, 143, -signal.SIGINT, -signal.SIGTERM}  # exit codes after a signal, in order or at once
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import IO, Self
 
 
 class Process:
-    """One seed's process, its run folder once it has one, and what it says when something is wrong."""
+    """One of them, seen from outside."""
 
-    def __init__(self, seed: int, where: Path) -> None:
-        self.seed, self.where = seed, where
-        self.run: Path | None = None
-        self.before = set(self._folders())
-        self.lines: list[str] = []
-        self.said: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
+    def __init__(self, alone: bool = False) -> None:
+        """alone: Ctrl-C in the terminal does not reach it."""
+        self.errors: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "logpi", *typed(seed)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=self.said,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            process_group=0,  # Ctrl-C is passed on by the parent, once
+            [sys.executable, "-m", "logpi.run.processes"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            env=os.environ | ({"OMP_NUM_THREADS": "1"} if alone else {}) | {"PYTHONIOENCODING": "utf-8"},
+            process_group=0 if alone else None,
         )
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.orders, self.replies = self.process.stdin, self.process.stdout
 
-    def ask(self, number: int) -> None:
-        """It gets this signal."""
-        self.process.send_signal(number)
+    def __enter__(self) -> Self:
+        return self
 
-    def look(self) -> bool:
-        """Has it ended?"""
-        ended = self.process.poll() is not None
-        self.run = self.run or self._own()
-        if ended and not self.said.closed:
-            with self.said:
-                self.said.seek(0)
-                self.lines = [line for line in self.said.read().splitlines() if line.strip()]
-        return ended
+    def __exit__(self, *_: object) -> None:
+        """It has nothing to lose: whatever a command keeps is on disk."""
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.orders, self.replies, self.errors):
+            with contextlib.suppress(OSError):  # words that a dead process did not take
+                pipe.close()
 
-    @property
-    def stopped(self) -> int:
-        """The signal that ended it, 0: none."""
-        return abs(self.process.returncode) % 128 if self.process.returncode in STOPPED else 0
+    def begin(self, words: Sequence[str]) -> None:
+        """Hand it a command; `answer` has its end."""
+        self.errors.seek(0)
+        self.errors.truncate()
+        with contextlib.suppress(BrokenPipeError):  # it has died: `answer` says so
+            self.orders.write(json.dumps([*words]).encode() + b"\n")
+            self.orders.flush()
 
-    @property
-    def wrong(self) -> str:
-        """Its last sentence, where it has failed."""
-        if not self.process.returncode or self.stopped:
-            return ""
-        return (
-            self.lines[-1].removeprefix("logpi: ")
-            if self.lines
-            else f"its process ended with {self.process.returncode}"
-        )
+    def answer(self, timeout: float | None = None) -> tuple[int, str] | None:
+        """(the exit code, what was printed), or (that of the process, '') where it died; None: nothing within `timeout` seconds."""
+        if not select.select([self.replies], [], [], timeout)[0]:
+            return None
+        if line := self.replies.readline():
+            code, printed = json.loads(line)
+            return code, printed
+        return self.process.wait(), ""
 
-    def _folders(self) -> list[Path]:
-        return [*self.where.glob(f"{self.seed}-*")]
+    def carry_out(self, words: Sequence[str]) -> tuple[int, str]:
+        """Its exit code, and what it printed."""
+        self.begin(words)
+        found = self.answer()
+        assert found is not None
+        return found
 
-    def _own(self) -> Path | None:
-        """The new folder whose lock has this process's number; once that has ended, the new folder."""
-        new = sorted(set(self._folders()) - self.before)
-        for run in new:
-            try:
-                if json.loads((run / "lock").read_text())["pid"] == self.process.pid:
-                    return run
-            except (OSError, ValueError, KeyError, TypeError):
-                continue
-        return new[0] if new and self.process.returncode is not None else None
+    def complaints(self) -> list[str]:
+        """The lines that the last command wrote to standard error."""
+        self.errors.seek(0)
+        return [line for line in self.errors.read().splitlines() if line.strip()]
 
 
-def typed(seed: int) -> list[str]:
-    """The command line of one of the seeds."""
-    return [*(a for a in sys.argv[1:] if a != "--debug"), "--seed", str(seed), "--seeds", "1", "--quiet"]
+def wait(processes: Sequence[Process], timeout: float) -> None:
+    """Until one of them has answered, or `timeout` seconds have passed."""
+    select.select([x.replies for x in processes], [], [], timeout)
+
+
+_serving = False
+_other: Process | None = None
+
+
+@contextlib.contextmanager
+def another() -> Iterator[Process]:
+    """A process that has nothing of this one. Where this one serves itself, it is kept for the next command."""
+    global _other
+    _other, process = None, _other or Process()
+    with contextlib.ExitStack() as last:
+        last.enter_context(process)
+        yield process
+        if _serving and process.process.poll() is None:
+            last.pop_all()
+            _other = process
+
+
+def serve() -> None:
+    """The process itself, until there are no more commands."""
+    global _serving
+    _serving = True
+    orders, replies = _apart(0, "r"), _apart(1, "w")
+    from logpi.run.cli import main
+
+    with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
+        for line in orders:
+            sys.argv = ["logpi", *json.loads(line)]
+            printed = io.StringIO()
+            code = 0
+            with contextlib.redirect_stdout(printed):
+                try:
+                    main()
+                except SystemExit as end:
+                    code = end.code if isinstance(end.code, int) else 0
+                except Exception:
+                    traceback.print_exc()
+                    code = 1
+            print(json.dumps([code, printed.getvalue()]), file=replies, flush=True)
+    os._exit(0)  # torch takes a second to leave
+
+
+def _apart(number: int, mode: str) -> IO[str]:
+    """A standard stream that only the parent is at the other end of; what runs here finds nothing in its place."""
+    stream = os.fdopen(os.dup(number), mode, encoding="utf-8")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, number)
+    os.close(nothing)
+    return stream
+
+
+if __name__ == "__main__":
+    from logpi.run import processes  # under its own name, by which the rest of logpi knows it
+
+    processes.serve()

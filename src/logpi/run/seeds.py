@@ -1,50 +1,81 @@
-"""Several seeds of one command, as many at a time as there are cores, in threads or in processes; their mean at the end."""
+"""Several seeds of one command, as many processes at a time as there are cores, each with seeds in turn; their mean at the end."""
 
 import contextlib
+import json
 import math
 import os
 import signal
 import statistics
-import threading
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from logpi.envs import NATIVE
 from logpi.errors import LogpiError
 from logpi.page import check
 from logpi.run.folder import safe, versions
-from logpi.run.processes import Process
+from logpi.run.language import Text
+from logpi.run.paths import is_path
+from logpi.run.processes import Process, wait
 from logpi.run.setup import Settings, threads
 from logpi.run.table import figure, last_row, newest_evaluation, status_of
-from logpi.run.threads import Thread, taking_turns, why_not
 from logpi.run.train import Options, command
 
 TICK = 0.1  # seconds between looks at the seeds
+STOPPED = {130, 143, -signal.SIGINT, -signal.SIGTERM}  # exit codes after a signal, in order or at once
 
 
-class Seed(Protocol):
-    """One of them, at work or over: a `Thread` or a `Process`."""
+class Seed:
+    """One of them, in a process that trains it.
 
-    seed: int
+    `run` is its folder, once there is one; `stopped` the signal that ended it, `wrong` the sentence of its failure.
+    """
 
-    @property
-    def run(self) -> Path | None: ...  # its folder, once there is one
+    def __init__(self, seed: int, process: Process, where: Path) -> None:
+        self.seed, self.process, self.where = seed, process, where
+        self.run: Path | None = None
+        self.code: int | None = None
+        self.stopped, self.wrong = 0, ""
+        self.before = set(self._folders())
+        process.begin([*(a for a in sys.argv[1:] if a != "--debug"), *f"--seed {seed} --seeds 1 --quiet".split()])
 
-    @property
-    def stopped(self) -> int: ...  # the signal that ended it; 0: none
+    def ask(self, number: int) -> None:
+        """To stop, by a signal."""
+        self.process.process.send_signal(number)
 
-    @property
-    def wrong(self) -> str: ...  # why it failed, in a sentence; '': it did not
+    def look(self) -> bool:
+        """Has it ended?"""
+        if self.code is None and (answer := self.process.answer(0)):
+            self.code, _ = answer
+            self.stopped = abs(self.code) % 128 if self.code in STOPPED else 0
+            self.wrong = self._why() if self.code and not self.stopped else ""
+        self.run = self.run or self._own()
+        return self.code is not None
 
-    def ask(self, number: int) -> None: ...  # to stop, by a signal
+    def _why(self) -> str:
+        lines = self.process.complaints()
+        return lines[-1].removeprefix("logpi: ") if lines else f"its process ended with {self.code}"
 
-    def look(self) -> bool: ...  # has it ended?
+    def _folders(self) -> list[Path]:
+        return [*self.where.glob(f"{self.seed}-*")]
+
+    def _own(self) -> Path | None:
+        """The new folder whose lock has the process's number; once this has ended, the new folder."""
+        new = sorted(set(self._folders()) - self.before)
+        for run in new:
+            try:
+                if json.loads((run / "lock").read_text())["pid"] == self.process.process.pid:
+                    return run
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+        return new[0] if new and self.code is not None else None
 
 
 class Signals:
@@ -76,17 +107,7 @@ def train(name: str, method: Any, settings: Settings, options: Options) -> None:
     where = Path(options.out) / safe(settings.where) / safe(name.rpartition(":")[2].lower() or name)
     console = Console(highlight=False, soft_wrap=True, markup=False)
     versions()  # asked for once
-    why = "--processes" if options.processes else why_not(name, method, settings, options)
-    if why and not (options.processes or options.quiet):
-        console.print(f"a process for each seed: {why}")
-
-    over = threading.Event()
-
-    def begin(seed: int) -> Seed:
-        return Process(seed, where) if why else Thread(seed, name, method, settings, options, over)
-
-    with contextlib.nullcontext() if why else taking_turns():
-        done, number = _all(begin, wanted, settings, console, options.quiet, over)
+    done, number = _all(wanted, where, settings, clean(name, settings, options), console, options.quiet)
     runs = [x.run for x in done if not x.stopped and not x.wrong and x.run is not None]
     if runs:
         console.print(_summary(runs))
@@ -105,33 +126,42 @@ def train(name: str, method: Any, settings: Settings, options: Options) -> None:
         raise LogpiError(f"{len(failed)} of {len(wanted)} seeds failed ({', '.join(map(str, failed))}): see above.")
 
 
+def clean(name: str, settings: Settings | Text, options: Options) -> bool:
+    """May a process that has trained one seed train another? Not where it may hold something that is not ours."""
+    if isinstance(settings, Text) or settings.wrap or options.track:
+        return False
+    own = any(is_path(path) for path in (name, settings.env, settings.network or ""))
+    return not own and settings.env in NATIVE and settings.backend in ("auto", "native")
+
+
 def _all(
-    begin: Callable[[int], Seed],
-    wanted: range,
-    settings: Settings,
-    console: Console,
-    quiet: bool,
-    over: threading.Event,
+    wanted: Iterable[int], where: Path, settings: Any, again: bool, console: Console, quiet: bool
 ) -> tuple[list[Seed], int]:
     """(every seed that began, in order, all of them over; the signal that kept others from it, 0: none did).
 
-    `over` may tell that one has ended.
+    again: a process takes one seed after another.
     """
-    waiting, done = [*wanted], list[Seed]()
+    waiting, done, free = [*wanted], list[Seed](), list[Process]()
     alive: dict[int, Seed] = {}
     room = max(1, (os.cpu_count() or 1) // threads(settings))
-    with Signals(alive) as signals, Live(console=console, transient=True, auto_refresh=False) as live:
+    with (
+        contextlib.ExitStack() as processes,
+        Signals(alive) as signals,
+        Live(console=console, transient=True, auto_refresh=False) as live,
+    ):
         while alive or (waiting and not signals.number):
             while waiting and len(alive) < room and not signals.number:
+                process = free.pop() if free else processes.enter_context(Process(alone=True))
                 seed = waiting.pop(0)
-                alive[seed] = begin(seed)
+                alive[seed] = Seed(seed, process, where)
             for seed in [seed for seed, x in alive.items() if x.look()]:
                 done.append(alive.pop(seed))
                 console.print(_line(done[-1]))
+                if again and done[-1].process.process.poll() is None:
+                    free.append(done[-1].process)
             if console.is_terminal and not quiet:
                 live.update(_progress(alive, waiting, settings.steps), refresh=True)
-            over.wait(TICK)
-            over.clear()
+            wait([x.process for x in alive.values()], TICK)
     return sorted(done, key=lambda x: x.seed), signals.number if waiting else 0
 
 

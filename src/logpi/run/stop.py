@@ -3,7 +3,6 @@
 import os
 import signal
 from types import FrameType
-from typing import Protocol
 
 GRACE = 0.8  # seconds that an iteration may still take after the first signal
 MOMENT = (
@@ -13,14 +12,6 @@ MOMENT = (
 
 class Interrupted(BaseException):
     """The iteration did not end in time after a signal: it is given up, and will be done again on a resume."""
-
-
-class Asked(Protocol):
-    """What training looks at: the signal that asked it to stop, and where to say that nothing is to be interrupted now."""
-
-    number: int | None
-
-    def settled(self) -> None: ...
 
 
 class Stop:

@@ -28,7 +28,7 @@ from logpi.run.language import Text
 from logpi.run.paths import is_path
 from logpi.run.plot import plot
 from logpi.run.setup import Settings, assemble
-from logpi.run.stop import Asked, Interrupted, Stop
+from logpi.run.stop import Interrupted, Stop
 
 SLOW = 1.0  # seconds of an iteration from which on each is saved
 NOTHING = 1e-3  # of a surrogate, beside a gradient a hundred times as large
@@ -46,7 +46,6 @@ class Options:
     config: str | None = None  # my.toml with [method], [run], [train]; flags win over it
     init: str | None = None  # run whose weights this one starts from
     seeds: Count = 1  # runs, of as many seeds from --seed on
-    processes: bool = False  # for --seeds, one each, even where threads do
     save_every: Count = 50_000  # steps between checkpoints; slow iterations save more often
     keep: Count = 3  # newest checkpoints to keep, beside the best
     eval_every: Annotated[int, Between(0)] = 0  # steps between evaluations of 10 episodes; 0: none
@@ -58,14 +57,6 @@ class Options:
 
 def train(name: str, method: Any, settings: Settings | Text, options: Options) -> Path:
     """A new run: its folder. What was reached, how fast, and what to type next is printed in three lines."""
-    parts, folder, note = begin(name, method, settings, options, sys.argv[1:])
-    return carry_out(parts, settings, options, folder, note)
-
-
-def begin(
-    name: str, method: Any, settings: Settings | Text, options: Options, typed: list[str]
-) -> tuple[Parts, RunFolder, str]:
-    """The parts of a new run, its folder, and whose weights it starts from, in words."""
     chance.seed(settings.seed)
     older = checkpoint.choose(Path(options.init))[0] if options.init else None
     parts = assemble(method, settings, name=name, weights=older)
@@ -73,8 +64,8 @@ def begin(
     short = name.rpartition(":")[2].lower() or name
     asked = config.dump(config.sections(name, method, settings, options))
     folder = RunFolder.create(options.out, settings.where, short, settings.seed)
-    folder.describe(asked, parts.collect.backend, typed)
-    return parts, folder, note
+    folder.describe(asked, parts.collect.backend, sys.argv[1:])
+    return carry_out(parts, settings, options, folder, note)
 
 
 def carry_out(parts: Parts, settings: Settings | Text, options: Options, folder: RunFolder, note: str) -> Path:
@@ -99,7 +90,7 @@ def carry_out(parts: Parts, settings: Settings | Text, options: Options, folder:
 
 
 def safely(
-    parts: Parts, settings: Settings | Text, options: Options, folder: RunFolder, note: str, stop: Asked
+    parts: Parts, settings: Settings | Text, options: Options, folder: RunFolder, note: str, stop: Stop
 ) -> tuple[Record | None, str]:
     """`follow`, with a checkpoint before and after; a failure is written down. None: its last iteration was given up."""
     name, start = parts.config["method"]["name"], parts.state["steps"]
@@ -131,7 +122,7 @@ def safely(
 
 
 def follow(
-    parts: Parts, settings: Settings | Text, options: Options, folder: RunFolder, stop: Asked, display: Display
+    parts: Parts, settings: Settings | Text, options: Options, folder: RunFolder, stop: Stop, display: Display
 ) -> tuple[Record, str]:
     """Log every iteration, evaluate and save now and then; to the horizon, the target return, or a signal."""
     saved = looked = parts.state["steps"]
