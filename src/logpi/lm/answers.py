@@ -19,7 +19,7 @@ def answers(
     generator, found, lengths = torch.Generator().manual_seed(seed), list[float](), list[int]()
     for at in range(0, prompts, TOGETHER):
         examples = [draw(rewards.task, "test", seed, k) for k in range(at, min(at + TOGETHER, prompts))]
-        ids = [policy.encode(x["prompt"]) for x in examples]
+        ids = policy.encode_all([x["prompt"] for x in examples])
         seeds = seeds_for(len(ids), generator)
         said = generate(policy, ids, seeds, limit, policy.ends, how=Sampling(greedy=greedy))
         found += rewards(examples, texts_of(policy.tokenizer, said)).tolist()

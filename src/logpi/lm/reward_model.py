@@ -31,7 +31,8 @@ class RewardModel:
 
     def ids(self, prompt: str | list[dict[str, Any]], said: str) -> Text:
         """Both as tokens, no end token behind: padding may be one, and the last token is where it is read."""
-        found = [*ids_of(self.tokenizer, prompt), *ids_of(self.tokenizer, said)]
+        before, after = (ids_of(self.tokenizer, [x])[0] for x in (prompt, said))
+        found = [*before, *after]
         if self.context is not None and len(found) > self.context:
             raise LogpiError(
                 f"A prompt and its answer have {len(found):,} tokens, the reward model's context {self.context:,}: use"

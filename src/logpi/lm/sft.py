@@ -19,7 +19,7 @@ from logpi.rollout.language import rows_of
 
 def rows_from(policy: Tokens, prompts: Sequence[Any], answers: Sequence[str]) -> Batch:
     """Rows in which the answers, and an end token after each, are ours."""
-    asked, told = ([policy.encode(x) for x in texts] for texts in (prompts, answers))
+    asked, told = (policy.encode_all(texts) for texts in (prompts, answers))
     told = [[*x, *policy.ends[:1]] for x in told]
     longest = max(len(a) + len(t) for a, t in zip(asked, told, strict=True))
     if policy.context is not None and longest > policy.context:

@@ -5,7 +5,7 @@ One causal pass gives every answer; padding stands on the right, where nothing o
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -22,21 +22,26 @@ from logpi.policy import movable
 CHUNK = 2**22  # logits held at once where they need not all be: 16 MiB in float32
 
 
-def ids_of(tokenizer: Any, prompt: str | list[dict[str, Any]]) -> list[int]:
-    """The tokens of a text, none added; or of a chat, as the template has it, up to where the answer begins."""
-    text = prompt
-    if not isinstance(prompt, str):
-        if tokenizer.chat_template is None:
-            raise LogpiError(
-                "The prompt is a chat, and the tokenizer has no chat template: give texts, or another model."
-            )
-        text = tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
+Prompt = str | list[dict[str, Any]]  # a text, or a chat
+
+
+def ids_of(tokenizer: Any, prompts: Sequence[Prompt]) -> list[list[int]]:
+    """The tokens of texts, none added; or of chats, as the template has them, up to where the answer begins."""
+    texts = [x if isinstance(x, str) else _chat(tokenizer, x) for x in prompts]
     try:
-        return [*tokenizer(text, add_special_tokens=False)["input_ids"]]
+        return [[*x] for x in tokenizer(texts, add_special_tokens=False)["input_ids"]]
     except Exception as wrong:  # tokenizers has no class of its own for it
+        if len(texts) > 1:
+            return [ids for text in texts for ids in ids_of(tokenizer, [text])]
         raise LogpiError(
-            f"The tokenizer has no tokens for {short(repr(text))} ({wrong}): give a model that was made for such texts."
+            f"The tokenizer has no tokens for {short(repr(texts[0]))} ({wrong}): give a model that was made for such texts."
         ) from wrong
+
+
+def _chat(tokenizer: Any, prompt: list[dict[str, Any]]) -> str:
+    if tokenizer.chat_template is None:
+        raise LogpiError("The prompt is a chat, and the tokenizer has no chat template: give texts, or another model.")
+    return tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
 
 
 class Vocabulary:
@@ -114,9 +119,13 @@ class Tokens(nn.Module):
         """All of the model but the projection to the vocabulary."""
         return self.model.get_decoder()  # type: ignore[operator]
 
-    def encode(self, prompt: str | list[dict[str, Any]]) -> list[int]:
+    def encode(self, prompt: Prompt) -> list[int]:
         """The tokens of a text, none added; or of a chat, as the template has it, up to where the answer begins."""
-        return ids_of(self.tokenizer, prompt)
+        return self.encode_all([prompt])[0]
+
+    def encode_all(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        """The same of many, faster."""
+        return ids_of(self.tokenizer, prompts)
 
     @property
     def ends(self) -> list[int]:

@@ -61,7 +61,7 @@ class Language:
         """The next prompts, each answered by its group."""
         examples = [draw(self.task, "train", self.seed, self.drawn + k) for k in range(self.prompts)]
         self.drawn += self.prompts
-        ids = [policy.encode(x["prompt"]) for x in examples]
+        ids = policy.encode_all([x["prompt"] for x in examples])
         seeds = seeds_for(self.prompts * self.group, self.generator)
         said = generate(policy, ids, seeds, self.limit, policy.ends, self.group)
         each = [x for x in examples for _ in range(self.group)]
@@ -153,9 +153,13 @@ def joined(batches: Sequence[Batch]) -> Batch:
 
 
 def texts_of(tokenizer: Any, said: Completions) -> list[str]:
-    """What was said, in letters, without its end token."""
-    kept = [x[:n] for x, n in zip(said.tokens.tolist(), (said.length - said.ended.long()).tolist(), strict=True)]
-    return tokenizer.batch_decode(kept, skip_special_tokens=True)
+    """What was said, in letters, without its end token. Equal answers are read once: a tokenizer is slow at that."""
+    lengths = (said.length - said.ended.long()).tolist()
+    each = [tuple(x[:n]) for x, n in zip(said.tokens.tolist(), lengths, strict=True)]
+    different = [*dict.fromkeys(each)]
+    texts = tokenizer.batch_decode([[*x] for x in different], skip_special_tokens=True)
+    of = dict(zip(different, texts, strict=True))
+    return [of[x] for x in each]
 
 
 def rows_of(prompts: Sequence[Sequence[int]], said: Completions, reward: Tensor, version: int) -> Batch:
@@ -166,9 +170,8 @@ def rows_of(prompts: Sequence[Sequence[int]], said: Completions, reward: Tensor,
     device = said.tokens.device
     before = torch.tensor([len(p) for p in prompts], device=device)
     total = before + said.length
-    ids = torch.zeros(len(prompts), int(total.max()) + 1, dtype=torch.long, device=device)
-    for k, p in enumerate(prompts):
-        ids[k, : len(p)] = torch.tensor(p, device=device)
+    longest = int(total.max()) + 1
+    ids = torch.tensor([[*p, *[0] * (longest - len(p))] for p in prompts], device=device)
     slot = torch.arange(ids.shape[1] - 1, device=device).expand(len(prompts), -1)
     mask = (slot >= before[:, None] - 1) & (slot < total[:, None] - 1)
     spoken = torch.arange(said.tokens.shape[1], device=device) < said.length[:, None]

@@ -116,7 +116,7 @@ def main(args: list[str]) -> None:
     policy.head.temperature = given.temperature or policy.head.temperature
     seeds = seeds_for(len(examples) * copies, torch.Generator().manual_seed(given.seed))
     how = Sampling(given.greedy, given.top_k, given.top_p)
-    said = generate(policy, [policy.encode(x["prompt"]) for x in examples], seeds, limit, policy.ends, copies, how)
+    said = generate(policy, policy.encode_all([x["prompt"] for x in examples]), seeds, limit, policy.ends, copies, how)
     texts, ended = texts_of(policy.tokenizer, said), said.ended.tolist()
     marks = worth(task, [x for x in examples for _ in range(copies)], texts)
     for k, (mark, text, over) in enumerate(zip(marks, texts, ended, strict=True)):
