@@ -8,6 +8,7 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from figures import OTHERS, OURS
 from study import about_now, interval
 
 import logpi
-from logpi.loop import loop
+from logpi.loop import Parts, Record, loop
 from logpi.run.evaluate import answered
 from logpi.run.language import Text
 from logpi.run.setup import assemble, find_method
@@ -32,32 +33,41 @@ METHOD = "grpo"
 def course(task: str, seed: int, seconds: float) -> dict[str, Any]:
     """(seconds, tokens, accuracy) as a run goes on; its first point is the warm-up's end."""
     tuned = logpi.recipe(METHOD, task)
-    page = {k: v for k, v in tuned.items() if k in {*find_method(METHOD).__dataclass_fields__}}
-    settings = Text(task=task, seed=seed, steps=10**9, **{k: v for k, v in tuned.items() if k not in page})
     began = time.perf_counter()
-    parts = assemble(find_method(METHOD, page), settings, name=METHOD)
-    spent, points = time.perf_counter() - began, [[0.0, 0, accuracy(parts, settings)]]
-    warm, points[0][0] = spent, spent
-    for record in loop(parts):
-        spent += record.seconds
-        if spent >= points[-1][0] + EVERY or spent >= seconds:
-            points.append([spent, record.steps, accuracy(parts, settings)])
-        if spent >= seconds:
-            break
+    parts, settings = assembled(METHOD, tuned, task, seed)
+    warm = time.perf_counter() - began
+    points = followed(parts, settings, lambda record, spent: warm + spent, EVERY, seconds, warm)
     parts.collect.close()
     reached = next((p[0] for p in points if p[2] >= GOAL), None)
     parameters = sum(p.numel() for p in parts.policy.parameters())
-    return {
-        "seed": seed,
-        "warm_up": warm,
-        "points": points,
-        "reached": reached,
-        "parameters": parameters,
-        "settings": tuned,
-    }
+    found = {"seed": seed, "warm_up": warm, "points": points, "reached": reached}
+    return found | {"parameters": parameters, "settings": tuned}
 
 
-def accuracy(parts: Any, settings: Text) -> float:
+def assembled(method: str, tuned: dict[str, Any], task: str, seed: int) -> tuple[Parts, Text]:
+    """A run that may go on for ever; `tuned` are settings of the page and of the run."""
+    page = {k: v for k, v in tuned.items() if k in {*find_method(method).__dataclass_fields__}}
+    settings = Text(task=task, seed=seed, steps=10**9, **{k: v for k, v in tuned.items() if k not in page})
+    return assemble(find_method(method, page), settings, name=method), settings
+
+
+def followed(
+    parts: Parts, settings: Text, at: Callable[[Record, float], float], every: float, end: float, begin: float = 0.0
+) -> list[list[float]]:
+    """(seconds, tokens, accuracy) at the start and whenever `at` (seconds, or tokens) has gone on by `every`, up to `end`."""
+    points, spent, looked = [[begin, 0, accuracy(parts, settings)]], 0.0, begin
+    for record in loop(parts):
+        spent += record.seconds
+        now = at(record, spent)
+        if now >= looked + every or now >= end:
+            looked = now
+            points.append([begin + spent, record.steps, accuracy(parts, settings)])
+        if now >= end:
+            break
+    return points
+
+
+def accuracy(parts: Parts, settings: Text) -> float:
     """Of answers that get the whole reward."""
     found = answered(parts.policy, settings, parts.collect.rewards, PROMPTS)
     return sum(x >= 1 for x in found.returns) / PROMPTS
@@ -101,13 +111,13 @@ def draw(results: dict[str, list[dict[str, Any]]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("tasks", nargs="*", default=["addition", "sort-digits"], choices=[*TASKS, []])
+    parser.add_argument("tasks", nargs="*", choices=[*TASKS, []], help="else addition and sort-digits")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seconds", type=float, help="of each run, in place of the task's own; nothing is written")
     given = parser.parse_args()
     file = HERE / "results" / f"{NAME}.json"
     results = json.loads(file.read_text()) if file.exists() else {}
-    for task in given.tasks:
+    for task in given.tasks or ("addition", "sort-digits"):
         runs = []
         for seed in range(given.seeds):
             runs.append(course(task, seed, given.seconds or TASKS[task]))

@@ -161,7 +161,7 @@ def test_rows_without_a_signal_are_left_out_where_nothing_else_moves_the_policy(
         rows = Rows(quiet.with_(log_ref=b.log_pi - 0.1), torch.Generator(), pack=True)
         surrogate = Surrogate(page, policy, None, rows, {})
         grads = torch.autograd.grad(sum(surrogate(rows.batch)), [*policy.parameters()])
-        assert asked == [rows_asked], page
+        assert asked[-1] == rows_asked, page
         surrogate.skip = False
         whole = torch.autograd.grad(sum(surrogate(rows.batch)), [*policy.parameters()])
         for one, other in zip(grads, whole, strict=True):

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from logpi import kl
 from logpi.batch import Batch
 from logpi.errors import LogpiError, short
-from logpi.policy import movable
+from logpi.policy import movable, prompts
 
 CHUNK = 2**22  # logits held at once where they need not all be: 16 MiB in float32
 
@@ -141,7 +141,8 @@ class Tokens(nn.Module):
 
     def features(self, b: Batch) -> Tensor:
         """[N, H] at our tokens."""
-        return b.ours(self.hidden(b.obs))
+        shared = prompts.features(self, b)
+        return b.ours(self.hidden(b.obs)) if shared is None else shared
 
     def params(self, features: Tensor, obs: Tensor) -> Tensor:
         return features
