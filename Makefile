@@ -4,9 +4,11 @@ BIN := .venv/bin
 
 .PHONY: run test soak lint clean
 
-# train PPO on CartPole-v1 until solved, then play 100 fresh episodes from the saved checkpoint in a new process
+# both worlds: PPO on CartPole-v1 until solved, GRPO on a tiny language model until it adds; each is then judged on what it
+# has not seen, from the saved checkpoint in a new process
 run: .venv/installed
 	$(BIN)/logpi train ppo --env CartPole-v1 --until 475 --steps 200000
+	$(BIN)/logpi train grpo --task addition --until 0.98 --steps 8000000 --evaluate 1000
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
@@ -35,7 +37,7 @@ clean:
 	touch $@
 
 .venv/installed: .venv/torch pyproject.toml
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fast,plot]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fast,plot,lm]'
 	touch $@
 
 .venv/installed-dev: .venv/torch pyproject.toml
