@@ -1,13 +1,14 @@
 """Reward functions of the user's: whatever they do, the run goes on."""
 
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
 from logpi import LogpiError
 from logpi.lm import tasks
-from logpi.lm.judges import Judge
+from logpi.lm.judges import Broken, Judge
 from logpi.lm.rewards import Rewards
 
 FUNCTIONS = """
@@ -31,6 +32,25 @@ def moody(prompts, completions, **columns):
         if c == "raise":
             raise ValueError("no " + c)
     return [float("nan") if c == "nan" else 1.0 for c in completions]
+
+def mixed(prompts, completions, **columns):
+    worth = {"nan": float("nan"), "inf": 1e400, "word": "one", "none": None, "error": TimeoutError("it was slow"), "yes": True}
+    return [worth.get(c, 2.0) for c in completions]
+
+def nothing(prompts, completions, **columns):
+    return None
+
+def one_number(prompts, completions, **columns):
+    return 1.0
+
+async def dies(prompts, completions, **columns):
+    raise RuntimeError("no network")
+
+class Counts:
+    async def __call__(self, prompts, completions, **columns):
+        return [len(prompts)] * len(prompts)
+
+counts = Counts()
 
 def few(prompts, completions, **columns):
     return [1.0]
@@ -93,8 +113,94 @@ def test_too_few_numbers_are_a_failure_until_one_is_right(judge):
     assert asked(["p", "q"], ["a", "b"]) == [1.0, 1.0], "asked one by one it is right"
 
 
-def test_a_large_request_to_a_process_that_never_reads_is_given_up(judge, tmp_path):
-    (tmp_path / "stuck.py").write_text("import time\ntime.sleep(1000)\ndef f(**x): return []\n")
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ("nan", "it returned nan, which is no finite number"),
+        ("inf", "it returned inf, which is no finite number"),
+        ("word", "it returned a str, which is no number"),
+        ("none", "it returned a NoneType, which is no number"),
+        ("error", "TimeoutError: it was slow"),
+    ],
+)
+def test_what_is_no_number_fails_alone_and_is_told_in_one_sentence(judge, bad, reason):
+    rewards = Rewards(tasks.find("copy"), [judge("mixed", failed=-0.5)])
+    examples = [{"prompt": "p", "answer": "a"}] * 3
+    with pytest.warns(UserWarning) as told:
+        assert rewards(examples, ["yes", bad, "good"]).tolist() == [1.0, -0.5, 2.0]
+    assert [str(x.message) for x in told] == [
+        f"The reward mixed failed for 1 of 3 completions ({reason}): each counts as -0.5."
+    ]
+    assert rewards.told == {"reward_failures": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("nothing", "it returned a NoneType, not a list of numbers"),
+        ("one_number", "it returned a float, not a list of numbers"),
+        ("dies", "RuntimeError: no network"),
+        ("few", "it returned 1 numbers for 2 completions"),
+    ],
+)
+def test_what_is_no_list_of_the_right_length_fails_whole(judge, name, reason):
+    asked = judge(name, failed=3.0)
+    if name == "few":  # asked one by one it would be right
+        with pytest.raises(Broken, match=reason):
+            asked._once(["p", "q"], ["a", "b"], {})
+    else:
+        assert asked(["p", "q"], ["a", "b"]) == [3.0, 3.0] and (asked.failures, asked.reason) == (2, reason)
+
+
+def test_a_call_that_is_awaited_is_one_too(judge):
+    assert judge("counts")(["p", "q"], ["a", "b"]) == [2.0, 2.0]
+
+
+def test_the_same_question_has_the_same_answer_after_a_failure(judge):
+    asked = judge("moody", limit=2.0)
+    first = asked(["p"] * 3, ["a", "die", "b"])
+    assert asked(["p"] * 3, ["a", "die", "b"]) == first == [1.0, 0.0, 1.0]
+
+
+def test_what_a_reward_starts_ends_with_it(judge, tmp_path):
+    (tmp_path / "parent.py").write_text(
+        "import subprocess, sys, time\n"
+        "def f(prompts, completions, **_):\n"
+        "    child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)'])\n"
+        f"    open({str(tmp_path / 'pid')!r}, 'w').write(str(child.pid))\n"
+        "    time.sleep(1000)\n"
+    )
+    asked = Judge(f"{tmp_path / 'parent.py'}:f", limit=2.0)
+    assert asked(["p"], ["c"]) == [0.0]
+    status = Path("/proc", (tmp_path / "pid").read_text(), "stat")
+    wait_for(lambda: not status.exists() or status.read_text().split()[2] == "Z")
+
+
+def wait_for(done, seconds: float = 10.0) -> None:
+    until = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("g = 1", "has no 'f'"),
+        ("import os; os._exit(7)", "its process ended .exit code 7."),
+        ("import time; time.sleep(1000)", "it took more than 2 s"),
+    ],
+)
+def test_a_function_that_is_not_there_is_refused_before_anything_is_asked(judge, tmp_path, monkeypatch, text, said):
+    monkeypatch.setattr("logpi.lm.judges.LOADING", 2.0)
+    (tmp_path / "broken.py").write_text(text)
+    with pytest.raises(LogpiError, match=f"The reward .*broken.py:f cannot be loaded: .*{said}"):
+        Judge(f"{tmp_path / 'broken.py'}:f").must_load()
+
+
+def test_a_large_request_to_a_process_that_never_reads_is_given_up(tmp_path):
+    (tmp_path / "stuck.py").write_text("def f(**x):\n    import time\n    time.sleep(1000)\n")
     asked = Judge(f"{tmp_path / 'stuck.py'}:f", limit=0.5)
     assert asked(["p" * 500_000], ["c" * 500_000]) == [0.0]
     asked.close()

@@ -2,16 +2,19 @@
 
 import contextlib
 import json
-import math
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
+from logpi.errors import LogpiError
+
 PATIENCE = 4  # times the limit that all questions of one batch may take together
+LOADING = 60.0  # seconds until a function is there
 
 
 class Broken(Exception):  # noqa: N818
@@ -27,6 +30,14 @@ class Judge:
         self.got = b""
         self.failures, self.reason = 0, ""
         self.name = path.rpartition(":")[2]
+
+    def must_load(self) -> "Judge":
+        """Refuse what cannot be loaded, before it is asked anything."""
+        try:
+            self._started()
+        except Broken as wrong:
+            raise LogpiError(f"The reward {self.path} cannot be loaded: {wrong}.") from wrong
+        return self
 
     def __call__(self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]) -> list[float]:
         """A reward for each completion; a batch that fails is asked again in halves, to find who is to blame."""
@@ -57,12 +68,21 @@ class Judge:
         found = told["rewards"]
         if len(found) != len(completions):
             raise Broken(f"it returned {len(found)} numbers for {len(completions)} completions")
-        if not all(x is not None and math.isfinite(x) for x in found):
-            raise Broken("it returned what is no finite number")
-        return found
+        return [self._kept(x) for x in found]
+
+    def _kept(self, x: float | str) -> float:
+        """A number; what stands for it where there are words in its place."""
+        if isinstance(x, str):
+            self.failures, self.reason = self.failures + 1, x
+            return self.failed
+        return x
 
     def _exchange(self, request: bytes) -> dict[str, Any]:
-        process, deadline = self._started(), time.monotonic() + self.limit
+        return self._line(self._started(), request, self.limit)
+
+    def _line(self, process: "subprocess.Popen[bytes]", request: bytes, seconds: float) -> dict[str, Any]:
+        """Its next line, after a request."""
+        deadline = time.monotonic() + seconds
         assert process.stdin is not None and process.stdout is not None
         writer, reader = process.stdin.fileno(), process.stdout.fileno()
         os.set_blocking(writer, False)
@@ -72,7 +92,7 @@ class Judge:
                 readable, writable, _ = select.select([reader], wanted, [], max(0.0, deadline - time.monotonic()))
                 if not readable and not writable:
                     self.close()
-                    raise Broken(f"it took more than {self.limit:g} s")
+                    raise Broken(f"it took more than {seconds:g} s")
                 if writable:
                     request = request[os.write(writer, request[: select.PIPE_BUF]) :]
                 if readable:
@@ -81,7 +101,9 @@ class Judge:
                         raise BrokenPipeError
                     self.got += part
         except BrokenPipeError as gone:
-            code = process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it may have closed its pipe alone
+                process.wait(1.0)
+            code = process.returncode
             self.close()
             raise Broken(f"its process ended (exit code {code})") from gone
         line, _, self.got = self.got.partition(b"\n")
@@ -91,12 +113,20 @@ class Judge:
     def _started(self) -> "subprocess.Popen[bytes]":
         if self.process is None:
             command = [sys.executable, "-m", "logpi.lm.judge", self.path, str(self.memory)]
-            self.process, self.got = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE), b""
+            self.got = b""
+            pipe = subprocess.PIPE
+            # a session of its own: Ctrl-C is ours alone, and what it starts ends with it
+            self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, start_new_session=True)
+            told = self._line(self.process, b"", LOADING)
+            if "error" in told:
+                self.close()
+                raise Broken(told["error"])
         return self.process
 
     def close(self) -> None:
         if self.process is not None:
-            self.process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
             for pipe in (self.process.stdin, self.process.stdout):
                 with contextlib.suppress(OSError):
                     pipe.close()  # type: ignore[union-attr]
