@@ -8,10 +8,16 @@ from logpi.policy.tokens import Tokens
 LETTERS = "abcdefgh="
 
 
-def little(seed: int = 0, dtype: torch.dtype = torch.float64, eager: bool = False, temperature: float = 1.0) -> Tokens:
+def little(
+    seed: int = 0,
+    dtype: torch.dtype = torch.float64,
+    eager: bool = False,
+    temperature: float = 1.0,
+    letters: str = LETTERS,
+) -> Tokens:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model, tokenizer = pretrained.new("tiny", LETTERS, eager)
+        model, tokenizer = pretrained.new("tiny", letters, eager)
     return Tokens(model.eval().to(dtype), tokenizer, temperature)
 
 

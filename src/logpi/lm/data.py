@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from logpi.errors import LogpiError
+from logpi.lm.formats import mathematics, with_prompts
 from logpi.lm.tasks.task import Split, held_out
 
 
@@ -15,9 +16,12 @@ class Table:
 
     letters = ""  # its prompts need a tokenizer of their own
     limit = None
+    judged_by: str | None = None
 
     def __init__(self, file: Path) -> None:
         self.file, rows = file, read(file)
+        if columns := mathematics(rows[0]):
+            rows, self.judged_by = with_prompts(rows, columns, file), "math"
         for number, row in enumerate(rows, 1):
             must_have_prompt(row, file, number)
         names = {*rows[0]}

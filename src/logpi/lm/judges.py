@@ -24,12 +24,14 @@ class Broken(Exception):  # noqa: N818
 class Judge:
     """One function in one process. `failed` stands for what it could not say; how often, and why last, is kept."""
 
-    def __init__(self, path: str, limit: float = 10.0, memory: int = 0, failed: float = 0.0) -> None:
+    def __init__(
+        self, path: str, limit: float = 10.0, memory: int = 0, failed: float = 0.0, name: str | None = None
+    ) -> None:
         self.path, self.limit, self.memory, self.failed = path, limit, memory, failed
         self.process: subprocess.Popen[bytes] | None = None
         self.got = b""
         self.failures, self.reason = 0, ""
-        self.name = path.rpartition(":")[2]
+        self.name = name or path.rpartition(":")[2]
 
     def must_load(self) -> "Judge":
         """Refuse what cannot be loaded, before it is asked anything."""

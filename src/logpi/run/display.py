@@ -17,6 +17,7 @@ SHOWN = {
     "entropy": "entropy",
     "explained_variance": "explained variance",
     "grad_norm": "gradient norm",
+    "reward_failures": "rewards that failed",
     "eval_return": "return (evaluated)",
 }
 

@@ -148,8 +148,8 @@ def text_kinds(run: Path, policy: Any, given: Any) -> tuple[str, list[Evaluation
     """(the task, greedy answers and sampled ones) of a language model's run."""
     settings = text_settings(run, given.task)
     must_be_typed(settings, given.task)
-    rewards(settings.reward, given.reward, str(run / "config.toml"))
-    settings = dataclasses.replace(settings, reward=given.reward)
+    named = rewards(settings.reward, given.reward, str(run / "config.toml"))
+    settings = dataclasses.replace(settings, reward=(*named,))
     with contextlib.closing(language.rewards_of(settings)) as judges:
         return settings.task, [answered(policy, settings, judges, given.episodes, d, given.seed) for d in (True, False)]
 

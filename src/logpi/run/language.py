@@ -26,7 +26,7 @@ from logpi.run.optimizers import optimizers
 class Text:
     """Of a run on a language model, whatever the method."""
 
-    task: str = "addition"  # one that logpi brings along, or ./file.py:MyTask
+    task: str = "addition"  # one that logpi brings along, reasoning-gym/NAME, or ./file.py:MyTask
     data: str | None = None  # a .jsonl or .parquet file with a column prompt, instead of a task
     level: Count | None = None  # its difficulty: digits, letters, numbers
     model: str = "tiny"  # tiny or small: new; else a folder, or the name of a hub model
@@ -36,7 +36,9 @@ class Text:
     steps: Count = 1_000_000  # tokens to sample in all
     seed: Annotated[int, Between(0, 2**63 - 1)] = 0  # of weights, prompts and sampling
     max_tokens: Count | None = None  # of an answer; else what the task needs
-    reward: tuple[str, ...] = ()  # ./file.py:f, f(prompts, completions, **columns) -> list; else the task's own
+    reward: tuple[
+        str, ...
+    ] = ()  # math, code, or ./file.py:f, f(prompts, completions, **columns) -> list; else the task's own
     reward_model: str | None = (
         None  # folder of a reward model, which logpi reward-model makes; it may stand beside --reward
     )
@@ -127,7 +129,7 @@ def limit_of(settings: Text, task: Any) -> int:
     """Tokens that an answer may have."""
     found: int | None = settings.max_tokens or task.limit
     if found is None:
-        raise LogpiError("How long may an answer be? Data do not say: give --max-tokens.")
+        raise LogpiError(f"How long may an answer be? {settings.where} does not say: give --max-tokens.")
     return found
 
 
@@ -141,16 +143,18 @@ def task_of(settings: Text) -> Any:
 
 def rewards_of(settings: Text) -> Any:
     """The task's reward, or the user's functions and a reward model in its place."""
-    from logpi.lm.judges import Judge
+    from logpi.lm import scorers
     from logpi.lm.rewards import Rewards
 
-    how = (settings.reward_limit, settings.reward_memory, settings.reward_failed)
-    judges: list[Any] = [Judge(path, *how) for path in settings.reward]
+    task, how = task_of(settings), (settings.reward_limit, settings.reward_memory, settings.reward_failed)
+    if "code" in settings.reward:
+        scorers.must_have_tests(task)
+    judges: list[Any] = [scorers.scorer(name, *how) for name in settings.reward]
     if settings.reward_model:
         from logpi.lm import reward_model
 
         judges.append(reward_model.load(settings.reward_model, pick(settings.device)))
-    return Rewards(task_of(settings), judges, settings.reward_weights)
+    return Rewards(task, judges or scorers.own(task, *how), settings.reward_weights)
 
 
 def model_for(method: Any, settings: Text, task: Any, seed: int, weights: Path | None) -> Tokens:

@@ -59,12 +59,12 @@ def wrappers(saved: Sequence[str], given: Sequence[str], where: str) -> Sequence
 
 
 def rewards(saved: Sequence[str], given: Sequence[str], where: str) -> Sequence[str]:
-    """Reward functions that a file names: code, so they are given again."""
-    if saved and [*map(_named, given)] != [*map(_named, saved)]:
+    """Rewards as given, else as a file names them; where one of them is code of the user's all are given again."""
+    if any(map(is_path, saved)) and [*map(_named, given)] != [*map(_named, saved)]:
         raise LogpiError(f"{where} names rewards of yours: pass them again, --reward {' '.join(saved)}.")
-    return given
+    return given or saved
 
 
 def _named(path: str) -> str:
     """The name in an import path, whose file may lie elsewhere by now."""
-    return path if HARMLESS.match(path) else path.partition(":")[2]
+    return path if HARMLESS.match(path) or not is_path(path) else path.partition(":")[2]

@@ -3,7 +3,9 @@
 from typing import Any
 
 from logpi.errors import LogpiError, nearest
+from logpi.lm.extras import must_have
 from logpi.lm.tasks.numbers import Addition, Countdown, SortDigits
+from logpi.lm.tasks.reasoning import PREFIX, Reasoning
 from logpi.lm.tasks.sentiment import SentimentToy
 from logpi.lm.tasks.task import Task, draw
 from logpi.lm.tasks.texts import Copy, ReverseText
@@ -20,10 +22,15 @@ TASKS: dict[str, Any] = {
 __all__ = ["TASKS", "Task", "draw", "find"]
 
 
-def find(name: str, level: int | None = None) -> Task:
-    """A shipped task by name, or one of the user's by path; level: its difficulty dial."""
+def find(name: str, level: int | None = None) -> Any:
+    """A shipped task by name, one of reasoning-gym, or one of the user's by path; level: its difficulty dial."""
     from logpi.run.paths import is_path, load_object
 
+    if name.startswith(PREFIX):
+        must_have("reasoning-gym", f"The task {name}")
+        return Reasoning(name.removeprefix(PREFIX), level)
+    if name.startswith("reasoning-gym:"):
+        raise LogpiError(f"{name} is spelt with a slash: {name.replace(':', '/', 1)}.")
     if not is_path(name) and name not in TASKS:
         raise LogpiError(f"There is no task {name!r}.{nearest(name, TASKS)}")
     made = load_object(name) if is_path(name) else TASKS[name]

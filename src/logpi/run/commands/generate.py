@@ -1,5 +1,6 @@
 """logpi generate RUN"""
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Annotated, Any
@@ -91,12 +92,13 @@ def asked(given: Generate, task: Any) -> list[dict[str, Any]]:
 
 def worth(task: Any, examples: list[dict[str, Any]], said: list[str]) -> list[str]:
     """The task's own reward of each, in letters; nothing for prompts that are the user's, or data without an answer."""
-    from logpi.lm.rewards import score
+    from logpi.lm.rewards import Rewards
+    from logpi.lm.scorers import own
 
-    columns = {k: [x[k] for x in examples] for k in examples[0] if k != "prompt"}
-    if not columns or (hasattr(task, "splits") and "answer" not in columns):
+    if examples[0].keys() == {"prompt"} or (hasattr(task, "splits") and "answer" not in examples[0]):
         return [""] * len(said)
-    return [f"{x:6.2f}  " for x in score(task.reward, [x["prompt"] for x in examples], said, columns)]
+    with contextlib.closing(Rewards(task, own(task))) as rewards:
+        return [f"{x:6.2f}  " for x in rewards(examples, said).tolist()]
 
 
 def main(args: list[str]) -> None:
