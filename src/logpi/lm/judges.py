@@ -33,13 +33,12 @@ class Judge:
         self.failures, self.reason = 0, ""
         self.name = name or path.rpartition(":")[2]
 
-    def must_load(self) -> "Judge":
+    def must_load(self) -> None:
         """Refuse what cannot be loaded, before it is asked anything."""
         try:
             self._started()
         except Broken as wrong:
             raise LogpiError(f"The reward {self.path} cannot be loaded: {wrong}.") from wrong
-        return self
 
     def __call__(self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]) -> list[float]:
         """A reward for each completion; a batch that fails is asked again in halves, to find who is to blame."""

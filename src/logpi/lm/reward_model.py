@@ -65,6 +65,9 @@ class RewardModel:
                 raise LogpiError(f"The reward model {self.where} says {x} of {short(repr(said))}: fit it again.")
         return found
 
+    def must_load(self) -> None:
+        """It is there."""
+
     def close(self) -> None:
         """It has no process."""
 

@@ -40,6 +40,8 @@ class Scorer(Protocol):
 
     def __call__(self, prompts: Sequence[Any], completions: Sequence[str], **columns: Sequence[Any]) -> list[float]: ...
 
+    def must_load(self) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -74,6 +76,15 @@ class Rewards:
                     stacklevel=2,
                 )
         return sum(w * x for w, x in zip(self.weights, parts, strict=True))  # type: ignore[return-value]
+
+    def must_load(self) -> None:
+        """Refuse judges that are not there; none is left behind then."""
+        try:
+            for judge in self.judges:
+                judge.must_load()
+        except LogpiError:
+            self.close()
+            raise
 
     def close(self) -> None:
         for judge in self.judges:

@@ -17,7 +17,7 @@ from logpi.envs.base import Resting
 from logpi.errors import LogpiError
 from logpi.policy import Policy
 from logpi.rollout.control import LONGEST, never_ends
-from logpi.run import config, language
+from logpi.run import config, language, passing
 from logpi.run.checkpoint import choose
 from logpi.run.folder import finite, safe
 from logpi.run.language import Text
@@ -102,10 +102,16 @@ def answered(
 ) -> Evaluation:
     """The rewards of a language model's answers to prompts of the task's test, one each."""
     from logpi.lm.answers import answers
+    from logpi.lm.generate import Sampling
 
     limit = language.limit_of(settings, rewards.task)
-    found = answers(policy, rewards, prompts, limit, seed, deterministic)
-    return Evaluation(*found, deterministic, "prompts")
+    return of_prompts(answers(policy, rewards, prompts, limit, seed, Sampling(deterministic)), deterministic)
+
+
+def of_prompts(found: Any, deterministic: bool) -> Evaluation:
+    """Answers as an evaluation: a prompt's return is the mean over those to it, so prompts are what is averaged over."""
+    lengths = [x for row in found.lengths for x in row]
+    return Evaluation([statistics.fmean(x) for x in found.rewards], lengths, deterministic, "prompts")
 
 
 def environment_of(
@@ -144,14 +150,27 @@ def must_be_typed(settings: Text, task: str | None) -> None:
         raise LogpiError(f"This run used a task of yours ({settings.task}): pass it again, --task {settings.task}.")
 
 
-def text_kinds(run: Path, policy: Any, given: Any) -> tuple[str, list[Evaluation]]:
-    """(the task, greedy answers and sampled ones) of a language model's run."""
+def text_kinds(run: Path, policy: Any, given: Any) -> tuple[str, list[Evaluation], dict[str, Any]]:
+    """(the task, greedy answers and sampled ones, what else is known of these) of a language model's run."""
+    from logpi.lm.answers import answers
+    from logpi.lm.generate import Sampling
+
     settings = text_settings(run, given.task)
     must_be_typed(settings, given.task)
     named = rewards(settings.reward, given.reward, str(run / "config.toml"))
     settings = dataclasses.replace(settings, reward=(*named,))
+    policy.head.temperature = given.temperature or policy.head.temperature
     with contextlib.closing(language.rewards_of(settings)) as judges:
-        return settings.task, [answered(policy, settings, judges, given.episodes, d, given.seed) for d in (True, False)]
+        judges.must_load()
+        greedy = answered(policy, settings, judges, given.episodes, True, given.seed)
+        limit, how = language.limit_of(settings, judges.task), Sampling(top_k=given.top_k, top_p=given.top_p)
+        found = answers(policy, judges, given.episodes, limit, given.seed, how, given.samples)
+        more = {"samples": given.samples, "rewards": found.rewards, "temperature": policy.head.temperature}
+        more |= {"top_k": how.top_k, "top_p": how.top_p, "reward_failures": sum(x.failures for x in judges.judges)}
+        none = {0.0, 1.0, *(x.failed for x in judges.judges)}  # a failed reward is no pass
+    if none >= {x for row in found.rewards for x in row}:
+        more["pass_at"] = passing.table([[x == 1 for x in row] for row in found.rewards])
+    return settings.where, [greedy, of_prompts(found, False)], more
 
 
 def _trained_on(run: Path, env: str | None) -> dict[str, Any]:
@@ -169,16 +188,20 @@ def _trained_on(run: Path, env: str | None) -> dict[str, Any]:
     return {}
 
 
-def write(run: Path, env: str, seed: int, kinds: list[Evaluation]) -> Path:
-    """eval/<step>-<env>-<seed>-<episodes>.json in the run folder: every return, the seed, the mean and its interval."""
+def write(
+    run: Path, env: str, seed: int, kinds: list[Evaluation], more: dict[str, Any] | None = None, mark: str = ""
+) -> Path:
+    """eval/<step>-<env>-<seed>-<episodes>.json in the run folder: every return, the seed, the mean and its interval; more.
+
+    mark: in the file's name too.
+    """
     checkpoint, _ = choose(run)
     folder = checkpoint.parent.parent / "eval"
     folder.mkdir(exist_ok=True)
-    file = folder / f"{checkpoint.name}-{safe(env)}-seed{seed}-{len(kinds[0].returns)}.json"
+    file = folder / f"{checkpoint.name}-{safe(env)}-seed{seed}-{len(kinds[0].returns)}{mark}.json"
     found = [finite({"mean": k.mean, "interval_95": k.interval, **dataclasses.asdict(k)}) for k in kinds]
-    file.write_text(
-        json.dumps({"env": env, "checkpoint": checkpoint.name, "seed": seed, "evaluations": found}, indent=1) + "\n"
-    )
+    told = {"env": env, "checkpoint": checkpoint.name, "seed": seed, "evaluations": found} | finite(more or {})
+    file.write_text(json.dumps(told, indent=1) + "\n")
     return file
 
 

@@ -89,6 +89,7 @@ def assemble(method: Any, settings: Text, name: str, weights: Path | None) -> Pa
     optimizer, critic_optimizer = optimizers(method, settings.optimizer, policy, critic, 1e-8, settings.beta2)
     group = option(method, "group") if method.rows == "groups" else 1
     prompts = option(method, {"groups": "starts", "episodes": "episodes", "segments": "envs"}[method.rows])
+    rewards.must_load()
     return Parts(
         method=method,
         policy=policy,  # type: ignore[arg-type]

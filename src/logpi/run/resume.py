@@ -22,8 +22,9 @@ from logpi.run import checkpoint, config
 from logpi.run.files import write_whole
 from logpi.run.folder import RunFolder, agrees, status_of, versions
 from logpi.run.paths import is_path, rewards, wrappers
-from logpi.run.setup import Settings, assemble, find_method, kind_of, records
+from logpi.run.setup import Settings, assemble, find_method, records
 from logpi.run.train import Options, carry_out
+from logpi.run.worlds import kind_of
 
 
 def resume(

@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,6 +28,7 @@ from logpi.run.language import Text
 from logpi.run.load import KINDS, load
 from logpi.run.optimizers import optimizers
 from logpi.run.paths import is_path, load_object
+from logpi.run.worlds import kind_of, must_be_one
 
 LARGE = 32 * 32  # of a picture, and
 WIDE = 512  # units of a layer from which on a matrix product is worth several threads
@@ -84,13 +85,15 @@ def learn(method: Any = "ppo", env: str | Callable[[], gym.Env] = "CartPole-v1",
     kind = kind_of(settings)
     names = {f.name for f in dataclasses.fields(kind)}
     fields = {k: settings.pop(k) for k in list(settings) if k not in names}
+    page = find_method(method, fields)
+    must_be_one({*settings, *fields} | ({"env"} if env != Settings.env else set()), page, kind)
     if kind is Text:
-        return records(assemble(find_method(method, fields), Text(**settings)))
+        return records(assemble(page, Text(**settings)))
     network = settings.pop("network", None)
     given = Settings(
         **settings, env=env if isinstance(env, str) else "custom", network=network if isinstance(network, str) else None
     )
-    return records(assemble(find_method(method, fields), given, env, None if isinstance(network, str) else network))
+    return records(assemble(page, given, env, None if isinstance(network, str) else network))
 
 
 def records(parts: Parts) -> Iterator[Record]:
@@ -125,11 +128,6 @@ def find_method(method: Any, fields: dict[str, Any] | None = None) -> Any:
     if made.rows not in ("segments", "episodes", "groups"):
         raise LogpiError(f"{name}.rows is {made.rows!r}: there is segments, episodes and groups.")
     return made
-
-
-def kind_of(asked: Mapping[str, Any]) -> type[Settings] | type[Text]:
-    """Whose these keywords are: a run's in environments, or on a language model."""
-    return Text if {"task", "data"} & {*asked} else Settings
 
 
 def assemble(

@@ -20,7 +20,7 @@ __all__ = ["NAMES", "must_have_tests", "own", "scorer"]
 def scorer(name: str, limit: float = 10.0, memory: int = 0, failed: float = 0.0) -> Scorer:
     """What judges by this name or path; limit: seconds of a call, memory: MiB, failed: what stands for no number."""
     if is_path(name):
-        return Judge(name, limit, memory, failed).must_load()
+        return Judge(name, limit, memory, failed)
     if name == "code":
         return Programs(limit, memory, failed)
     if name not in JUDGES:
@@ -29,7 +29,7 @@ def scorer(name: str, limit: float = 10.0, memory: int = 0, failed: float = 0.0)
         )
     path, needed = JUDGES[name]
     must_have(needed, f"The reward {name}")
-    return Judge(path, limit, memory, failed, name).must_load()
+    return Judge(path, limit, memory, failed, name)
 
 
 def own(task: Any, *how: Any) -> list[Scorer]:

@@ -89,6 +89,9 @@ class Programs:
             end(process)
             self.running.discard(process)
 
+    def must_load(self) -> None:
+        """Every program has a process of its own."""
+
     def close(self) -> None:
         self.pool.shutdown(wait=False, cancel_futures=True)
         for process in [*self.running]:

@@ -1,6 +1,7 @@
 """logpi train METHOD [flags]"""
 
 import dataclasses
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from logpi.run import config, recipes, seeds
 from logpi.run.flags import parse, peek, together
 from logpi.run.language import Text
 from logpi.run.paths import rewards, wrappers
-from logpi.run.setup import Settings, find_method, kind_of
+from logpi.run.setup import Settings, find_method
 from logpi.run.train import Options, train
+from logpi.run.worlds import kind_of, must_be_one
 
 USAGE = f"""\
 usage: logpi train METHOD [flags]
@@ -54,7 +56,7 @@ def main(args: list[str]) -> None:
     if taken:
         raise LogpiError(f"{name} has a field {min(taken)}, which logpi train uses itself: give it another name.")
     (start, settings, options), recipe, tuned = defaults(
-        name, method, peek(rest, (*CODE, "data", "wrap", "reward", "config", "recipe", "like", "init"))
+        name, method, peek(rest, (*CODE, "data", "wrap", "reward", "config", "recipe", "like", "init")), typed(rest)
     )
     groups = [("method", type(method), start), ("run", type(settings), settings), ("options", Options, options)]
     given = parse(together(groups), rest, f"logpi train {name}", type(method).__doc__ or "")
@@ -70,9 +72,11 @@ def main(args: list[str]) -> None:
 
 
 def defaults(
-    name: str, page: Any, told: dict[str, str]
+    name: str, page: Any, told: dict[str, str], flags: Iterable[str] = ()
 ) -> tuple[tuple[Any, Settings | Text, Options], str, dict[str, Any]]:
     """What the flags start from: the page's own < recipe < what --init was trained in < --config; the recipe, what it set.
+
+    told: flags that matter for it, with their values; flags: the names of all that were typed.
 
     A file that names every field, as a run's config.toml does, leaves nothing to a recipe.
     """
@@ -87,8 +91,7 @@ def defaults(
     inherited = _typed(_inherited(Path(init)), told, init) if init else {}
     given = _typed(asked.get("run", {}), told, where)
     kind = kind_of(told | inherited | given)
-    if "env" in told and {"task", "data"} & {*told}:
-        raise LogpiError("--env is an environment, --task and --data are for language models: give one of them.")
+    must_be_one({*told, *flags}, page, kind, "--")
     named = {k: v for k, v in told.items() if k in ("env", "task", "data")}
     world = config.fill(config.fill(kind(), inherited, f"{init}"), given | named, where).where
     if "like" in told and "recipe" in told:
@@ -96,6 +99,10 @@ def defaults(
     if "recipe" in told:
         options = dataclasses.replace(options, like=None)  # over that of a --config
     elif library := told.get("like", options.like):
+        if kind is Text:
+            raise LogpiError(
+                "--like has the details of a library for environments: leave it away with a language model."
+            )
         told = told | {"recipe": recipes.like(library, name)}
     every = {f.name for f in dataclasses.fields(page) if f.default is not None}
     tuned: dict[str, Any]
@@ -130,6 +137,15 @@ def _typed(given: dict[str, Any], told: dict[str, str], where: str) -> dict[str,
     if "reward" not in told:
         rewards(given.get("reward", []), (), where)
     return {key: value for key, value in given.items() if key not in told}
+
+
+def typed(args: list[str]) -> Iterator[str]:
+    """The names of the flags among these, as fields."""
+    for word in args:
+        if word.startswith("--"):
+            name = word[2:].partition("=")[0].replace("-", "_")
+            yield name
+            yield name.removeprefix("no_")
 
 
 def _told(record: Any, tuned: dict[str, Any]) -> list[str]:

@@ -1,0 +1,44 @@
+"""What means nothing in the world that is asked for is refused, whichever way it is asked."""
+
+import pytest
+
+import logpi
+from logpi import LogpiError
+
+LINES = {
+    "ppo --task addition --length 5": "--length is of environments, and an answer ends by itself: --max-tokens is how long",
+    "grpo --task addition --hidden 5": "--hidden is for environments, and this is a language model: leave it away.",
+    "grpo --task addition --no-normalise-reward": "is for environments, and this is a language model: leave it away.",
+    "grpo --data x.jsonl --wrap a:b": "--wrap is for environments, and this is a language model: leave it away.",
+    "grpo --level 2": "--level is for language models: give --task or --data with it.",
+    "ppo --env CartPole-v1 --max-tokens=3": "--max-tokens is for language models: give --task or --data with it.",
+    "grpo --task addition --env CartPole-v1": "--env is an environment, --task and --data are for language models",
+    "grpo --data x.jsonl --env CartPole-v1": "--env is an environment, --task and --data are for language models",
+    "grpo --task addition --data x.jsonl": "--data stands in the place of --task: give one of them.",
+    "ppo --task addition --like sb3": "--like has the details of a library for environments: leave it away",
+    "grpo --task addition --length 5": "logpi train grpo has no flag --length.",
+}
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_flags(call, tmp_path, line):
+    code, _, err = call("train", *line.split())
+    assert code == 2 and LINES[line] in err and len(err.splitlines()) == 1, err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (
+            {"task": "copy", "length": 5},
+            "length is of environments, and an answer ends by itself: max_tokens is how long",
+        ),
+        ({"task": "copy", "env": "Acrobot-v1"}, "env is an environment, task and data are for language models"),
+        ({"task": "copy", "data": "x"}, "data stands in the place of task: give one of them"),
+        ({"task": "copy", "hidden": (5,)}, "Neither PPO nor the run's settings have 'hidden'"),
+    ],
+)
+def test_keywords(asked, words):
+    with pytest.raises(LogpiError, match=words):
+        logpi.learn("ppo", **asked)
