@@ -130,7 +130,8 @@ def limit_of(settings: Text, task: Any) -> int:
     """Tokens that an answer may have."""
     found: int | None = settings.max_tokens or task.limit
     if found is None:
-        raise LogpiError(f"How long may an answer be? {settings.where} does not say: give --max-tokens.")
+        who = "Data do" if settings.data else f"{settings.task} does"
+        raise LogpiError(f"How long may an answer be? {who} not say: give --max-tokens.")
     return found
 
 
