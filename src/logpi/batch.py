@@ -34,6 +34,8 @@ class Batch:
     q: Tensor | None = None  # [..., T]  Q(s_t, a_t)
     q_next: Tensor | None = None  # [..., T]  Q(s_{t+1}, a_{t+1})
     log_ref: Tensor | None = None  # [..., T]  log pi_ref(a_t|s_t)
+    log_mu: Tensor | None = None  # [..., T]  log mu(a_t|s_t) of a sampler that is not pi_old; None: pi_old drew a_t
+    correction: Tensor | None = None  # [..., T]  what a_t counts for then: pi_old/mu, cut
     psi: Tensor | None = None  # [..., T]  the credit given to a_t
     target: Tensor | None = None  # [..., T]  what the critic should have said
     memory: Tensor | None = None  # [..., M]  what the policy remembered when the row began

@@ -84,7 +84,9 @@ class Surrogate:
         self.skip = rows.pack and self.value_coef is None and only_psi(method, state)
 
     def __call__(self, mini: Batch) -> Iterator[Tensor]:
-        for part, weight in self.rows.parts(mini, self.average(mini.mask), self.skip):
+        weights = self.average(mini.mask)
+        weights = weights if mini.correction is None else weights * mini.correction
+        for part, weight in self.rows.parts(mini, weights, self.skip):
             now = Now(self.policy, self.critic, part)
             gain = self.gain(now, part)
             if self.first_ratio is None:

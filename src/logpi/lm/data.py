@@ -8,7 +8,7 @@ from typing import Any
 
 from logpi.errors import LogpiError
 from logpi.lm.formats import mathematics, with_prompts
-from logpi.lm.tasks.task import Split, held_out
+from logpi.lm.tasks.task import Split, held_out, key
 
 
 class Table:
@@ -102,8 +102,3 @@ def must_have_prompt(row: dict[str, Any], file: Path, number: int) -> None:
     )
     if not (chat or (isinstance(prompt, str) and prompt)):
         raise LogpiError(f"Row {number} of {file} has no prompt: a text, or a list of messages with role and content.")
-
-
-def key(prompt: str | list[dict[str, Any]]) -> str:
-    """A prompt as one text, for its sum."""
-    return prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True)

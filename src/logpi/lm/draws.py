@@ -16,6 +16,12 @@ def uniform(seeds: Tensor, position: int) -> Tensor:
     return _right(x ^ _right(x, 31), 11).double() * 2.0**-53
 
 
+def later(seeds: Tensor, positions: int) -> Tensor:
+    """Seeds whose number 0 is number `positions` of these: chance goes on where it was left."""
+    by = positions * GOLDEN % 2**64
+    return seeds + (by - 2**64 if by >= 2**63 else by)
+
+
 def _right(x: Tensor, bits: int) -> Tensor:
     """A logical shift: torch's own keeps the sign."""
     return (x >> bits) & (2 ** (64 - bits) - 1)

@@ -9,6 +9,7 @@ from torch import Tensor
 from logpi import average
 from logpi.batch import Batch, Rows
 from logpi.errors import LogpiError, short
+from logpi.lm.episodes import demonstrated
 from logpi.lm.fitting import MICRO, ascend
 from logpi.lm.generate import Completions
 from logpi.lm.tasks.task import Task, draw
@@ -58,11 +59,19 @@ def rows_for(policy: Tokens, drawn: Sequence[dict[str, Any]]) -> Batch:
     return rows_from(policy, [x["prompt"] for x in drawn], [answer_of(x) for x in drawn])
 
 
+def shown(policy: Tokens, task: Task, drawn: Sequence[dict[str, Any]]) -> Batch:
+    """Rows of examples of a task, its replies among them where it has some."""
+    if not hasattr(task, "reply"):
+        return rows_for(policy, drawn)
+    found = demonstrated(policy, task, drawn)
+    return rows_of(found.prompts, found.said, found.said.log_pi.new_zeros(len(drawn)), found.version, found.ours)
+
+
 def examples(policy: Tokens, task: Task, seed: int, rows: int) -> Iterator[Batch]:
     """Batches of the task's own answers, none of them in its test."""
     number = 0
     while True:
-        yield rows_for(policy, [draw(task, "train", f"{seed}/answers", number + k) for k in range(rows)])
+        yield shown(policy, task, [draw(task, "train", f"{seed}/answers", number + k) for k in range(rows)])
         number += rows
 
 

@@ -2,18 +2,22 @@
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import fields
-from typing import Any, NamedTuple
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from logpi.batch import Batch
 from logpi.errors import LogpiError
+from logpi.lm.correction import Correction
 from logpi.lm.draws import seeds_for
-from logpi.lm.generate import Completions, generate
+from logpi.lm.engine import Engine, Own, Probed
+from logpi.lm.episodes import Episodes, play
+from logpi.lm.generate import Completions
 from logpi.lm.rewards import Rewards
 from logpi.lm.tasks.task import Task, draw
+from logpi.now import reference_log_prob
 from logpi.policy.tokens import Tokens
 
 ROUNDS = 8  # of prompts at most, where groups without a signal are replaced
@@ -21,9 +25,11 @@ RECENT = 100  # completions of which the return is told, at least
 
 
 class Language:
-    """Collects for one page: `prompts` of the task an iteration, each answered `group` times by up to `limit` tokens."""
+    """Collects for one page: `prompts` of the task an iteration, each answered `group` times in turns of up to `limit` tokens.
 
-    backend = source = "own engine"
+    engine: what samples in the place of logpi's own; what it draws is corrected for.
+    """
+
     note = ""
 
     def __init__(
@@ -38,10 +44,15 @@ class Language:
         seed: int,
         micro: int,
         refill: bool = False,
+        engine: Engine | None = None,
+        correction: Correction = Correction(),  # noqa: B008
     ) -> None:
         self.task, self.rewards, self.rows, self.generator, self.seed = task, rewards, rows, generator, seed
         self.prompts, self.group, self.limit, self.micro = prompts, group, limit, micro
         self.refill = refill and group > 1
+        self.engine: Engine = engine or Own()
+        self.correction = correction
+        self.backend = self.source = self.engine.name
         self.version = self.drawn = self.finished = 0  # iterations; prompts; completions
         self.recent: deque[tuple[float, int]] = deque(maxlen=max(RECENT, prompts * group))
         self.told: dict[str, float] = {}
@@ -49,37 +60,50 @@ class Language:
 
     def __call__(self, policy: Tokens, critic: nn.Module | None) -> Batch:
         policy.remember()
+        self._sync(policy)
         found = [self._round(policy)]
         while self.refill and int(sum(x.signal.sum() for x in found)) < self.prompts and len(found) < ROUNDS:
             found.append(self._round(policy))
         batch = self._rows(found)
+        batch = self._corrected(policy, batch) if isinstance(self.engine, Probed) else batch
         batch = batch if critic is None else self._judged(policy, critic, batch)
         self.version += 1
         return batch.map(lambda x: x.unflatten(0, (-1, self.group))) if self.rows == "groups" else batch
+
+    def _sync(self, policy: Tokens) -> None:
+        """The engine has the policy's weights, and where they are not the same tensors it shows so for the task's first prompt."""
+        if not isinstance(self.engine, Own | Probed):
+            self.engine = Probed(self.engine, policy.encode(draw(self.task, "train", self.seed, 0)["prompt"]))
+        self.engine.sync(policy, self.version)
+
+    def _corrected(self, policy: Tokens, b: Batch) -> Batch:
+        """log pi is the trainer's own, and log mu what the engine drew with."""
+        trainers: Any = policy
+        log_pi, log_mu = reference_log_prob(trainers, trainers, b, self.micro), b.log_pi
+        self.told |= self.correction.told(log_pi, log_mu, b.mask) | {"probe_deviation": self.engine.deviation}  # type: ignore[attr-defined]
+        return b.with_(log_pi=log_pi, log_mu=log_mu, correction=self.correction.weights(log_pi, log_mu, b.mask))
 
     def _round(self, policy: Tokens) -> "Round":
         """The next prompts, each answered by its group."""
         examples = [draw(self.task, "train", self.seed, self.drawn + k) for k in range(self.prompts)]
         self.drawn += self.prompts
-        ids = policy.encode_all([x["prompt"] for x in examples])
         seeds = seeds_for(self.prompts * self.group, self.generator)
-        said = generate(policy, ids, seeds, self.limit, policy.ends, self.group)
-        each = [x for x in examples for _ in range(self.group)]
-        reward = self.rewards(each, texts_of(policy.tokenizer, said))
+        found = play(self.engine, policy, self.task, examples, seeds, self.limit, self.group)
+        reward = self.rewards(found.examples, found.texts)
         groups = reward.view(self.prompts, self.group)
-        return Round([x for x in ids for _ in range(self.group)], said, reward, (groups != groups[:, :1]).any(1))
+        return Round(found, reward, (groups != groups[:, :1]).any(1))
 
     def _rows(self, rounds: "list[Round]") -> Batch:
         """The batch, and what is told of it; of several rounds the groups that have a signal, the first so many of them."""
         self._count(rounds)
         if len(rounds) == 1:
-            return rows_of(rounds[0].prompts, rounds[0].said, rounds[0].reward, self.version)
+            return rounds[0].rows()
         left, kept = self.prompts, list[Batch]()
         for x in rounds:
             groups = x.signal.nonzero()[:left, 0]
             left -= len(groups)
             rows = (groups[:, None] * self.group + torch.arange(self.group)).flatten()
-            kept.append(rows_of(x.prompts, x.said, x.reward, self.version)[rows])
+            kept.append(x.rows()[rows])
         if left == self.prompts:
             raise LogpiError(
                 f"In {len(rounds)} rounds of {self.prompts} prompts every group got equal rewards, so there is nothing to"
@@ -99,7 +123,7 @@ class Language:
 
     def _count(self, rounds: "list[Round]") -> None:
         reward, length, ended = (
-            torch.cat(x) for x in zip(*((r.reward, r.said.length, r.said.ended) for r in rounds), strict=True)
+            torch.cat(x) for x in zip(*((r.reward, r.found.length, r.found.said.ended) for r in rounds), strict=True)
         )
         self.recent.extend(zip(reward.tolist(), length.tolist(), strict=True))
         self.finished += len(reward)
@@ -108,6 +132,9 @@ class Language:
             "truncated": float((~ended).double().mean()),
             "tokens": float(length.sum()),
         }
+        if "turns" in rounds[0].found.examples[0]:
+            turns = [len(x["turns"]) for r in rounds for x in r.found.examples]
+            self.told["turns"] = sum(turns) / len(turns)
         if self.group > 1:
             self.told["groups_without_signal"] = 1 - float(torch.cat([r.signal for r in rounds]).double().mean())
 
@@ -131,13 +158,16 @@ class Language:
         self.recent.extend((float(r), int(n)) for r, n in state["recent"])
 
 
-class Round(NamedTuple):
-    """Prompts and what was said, B rows; `signal` [P]: do the rewards of a group differ?"""
+@dataclass(frozen=True)
+class Round:
+    """B episodes and what they are worth; `signal` [P]: do the rewards of a group differ?"""
 
-    prompts: list[list[int]]
-    said: Completions
+    found: Episodes
     reward: Tensor
     signal: Tensor
+
+    def rows(self) -> Batch:
+        return rows_of(self.found.prompts, self.found.said, self.reward, self.found.version, self.found.ours)
 
 
 def pad(x: Tensor, length: int) -> Tensor:
@@ -152,20 +182,17 @@ def joined(batches: Sequence[Batch]) -> Batch:
     return first.with_(**{name: torch.cat([getattr(b, name) for b in batches]) for name in names})
 
 
-def texts_of(tokenizer: Any, said: Completions) -> list[str]:
-    """What was said, in letters, without its end token. Equal answers are read once: a tokenizer is slow at that."""
-    lengths = (said.length - said.ended.long()).tolist()
-    each = [tuple(x[:n]) for x, n in zip(said.tokens.tolist(), lengths, strict=True)]
-    different = [*dict.fromkeys(each)]
-    texts = tokenizer.batch_decode([[*x] for x in different], skip_special_tokens=True)
-    of = dict(zip(different, texts, strict=True))
-    return [of[x] for x in each]
-
-
-def rows_of(prompts: Sequence[Sequence[int]], said: Completions, reward: Tensor, version: int) -> Batch:
+def rows_of(
+    prompts: Sequence[Sequence[int]],
+    said: Completions,
+    reward: Tensor,
+    version: int | Tensor,
+    ours: Tensor | None = None,
+) -> Batch:
     """Rows of prompt and completion, [B, T]: obs[t] is token t, action[t] token t + 1; a row's last token is only seen.
 
     The reward stands at the last token said, where the row is terminated by an end token, or truncated at the limit.
+    ours [B, L]: False where what was said is not the model's own; None: all of it is.
     """
     device = said.tokens.device
     before = torch.tensor([len(p) for p in prompts], device=device)
@@ -173,10 +200,14 @@ def rows_of(prompts: Sequence[Sequence[int]], said: Completions, reward: Tensor,
     longest = int(total.max()) + 1
     ids = torch.tensor([[*p, *[0] * (longest - len(p))] for p in prompts], device=device)
     slot = torch.arange(ids.shape[1] - 1, device=device).expand(len(prompts), -1)
-    mask = (slot >= before[:, None] - 1) & (slot < total[:, None] - 1)
+    behind = (slot >= before[:, None] - 1) & (slot < total[:, None] - 1)
     spoken = torch.arange(said.tokens.shape[1], device=device) < said.length[:, None]
-    log_pi = said.log_pi.new_zeros(mask.shape).masked_scatter(mask, said.log_pi[spoken])
-    ids[:, 1:][mask] = said.tokens[spoken]
+
+    def placed(x: Tensor) -> Tensor:
+        return x.new_zeros(behind.shape).masked_scatter(behind, x[spoken])
+
+    log_pi = placed(said.log_pi)
+    ids[:, 1:][behind] = said.tokens[spoken]
     last = slot == total[:, None] - 2
     ended = said.ended[:, None]
     return Batch(
@@ -187,7 +218,7 @@ def rows_of(prompts: Sequence[Sequence[int]], said: Completions, reward: Tensor,
         reward=torch.where(last, reward.to(log_pi)[:, None], 0.0),
         terminated=last & ended,
         truncated=last & ~ended,
-        mask=mask,
-        version=torch.full(mask.shape, version, device=device),
+        mask=behind if ours is None else placed(ours),
+        version=placed(version) if isinstance(version, Tensor) else torch.full(behind.shape, version, device=device),
         start=torch.zeros(len(prompts), dtype=torch.long, device=device),
     )

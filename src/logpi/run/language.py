@@ -20,6 +20,7 @@ from logpi.page import Between, Count, Finite, Fraction, Positive, option, page
 from logpi.policy.networks import orthogonal
 from logpi.policy.tokens import Tokens
 from logpi.run.optimizers import optimizers
+from logpi.run.paths import load_object
 
 
 @page
@@ -47,6 +48,12 @@ class Text:
     reward_memory: Annotated[int, Between(0)] = 0  # MiB that its process may take; 0: all there is
     reward_failed: Finite = 0.0  # what stands for a reward that failed
     temperature: Positive = 1.0  # of sampling, and of pi in every formula
+    engine: str | None = None  # ./file.py:MyEngine, what samples in training; else logpi's own
+    correction: Literal["none", "truncated", "masked"] = (
+        "truncated"  # of what such an engine drew: pi_old / mu, cut or dropped
+    )
+    correction_over: Literal["token", "sequence"] = "token"  # whose pi_old / mu that is
+    correction_limit: Annotated[float, Between(1)] = 2.0  # beyond which it is cut or dropped
     lora: Annotated[int, Between(0)] = 0  # rank of an adapter, which alone is trained; 0: all weights are
     lora_alpha: Positive | None = None  # what it says counts alpha / rank; else twice the rank
     optimizer: str = "Adam"  # any of torch.optim
@@ -61,11 +68,12 @@ class Text:
     where = property(lambda self: Path(self.data).stem if self.data else self.task)
 
 
-def assemble(method: Any, settings: Text, name: str, weights: Path | None) -> Parts:
-    """Everything that `loop` needs, built from one seed. weights: a checkpoint, whose model is taken."""
+def assemble(method: Any, settings: Text, name: str, weights: Path | None, engine: Any = None) -> Parts:
+    """Everything that `loop` needs, built from one seed. weights: a checkpoint, whose model is taken. engine: the caller's own."""
     must_have_transformers()
     if settings.lora_alpha is not None and not settings.lora:
         raise LogpiError("--lora-alpha is the weight of an adapter, and there is none: give --lora, its rank.")
+    from logpi.lm.correction import Correction
     from logpi.rollout.language import Language
 
     device, rewards = pick(settings.device), rewards_of(settings)
@@ -106,6 +114,8 @@ def assemble(method: Any, settings: Text, name: str, weights: Path | None) -> Pa
             settings.seed,
             settings.micro,
             option(method, "refill"),
+            engine_of(settings, engine),
+            Correction(settings.correction, settings.correction_over, settings.correction_limit),
         ),
         optimizer=optimizer,
         critic_optimizer=critic_optimizer,
@@ -119,6 +129,16 @@ def assemble(method: Any, settings: Text, name: str, weights: Path | None) -> Pa
 def must_have_transformers() -> None:
     if find_spec("transformers") is None:
         raise LogpiError('Language models need transformers: pip install "logpi[lm]"')
+
+
+def engine_of(settings: Text, given: Any) -> Any:
+    """What samples, of the caller's; None: logpi's own."""
+    found = load_object(settings.engine) if given is None and settings.engine else given
+    found = found() if isinstance(found, type) else found
+    missing = [x for x in ("name", "version", "rounding", "sync", "generate", "log_prob") if not hasattr(found, x)]
+    if found is not None and missing:
+        raise LogpiError(f"{settings.engine or type(found).__name__} is not an engine: it has no {missing[0]}.")
+    return found
 
 
 def threads(settings: Text) -> int:

@@ -8,7 +8,7 @@ from logpi.errors import LogpiError, nearest
 from logpi.run import config
 from logpi.run.folder import safe
 
-NOT = ("env", "task", "steps", "seed", "network", "reference")  # what a run is, not how it is tuned
+NOT = ("env", "task", "steps", "seed", "network", "engine", "reference")  # what a run is, not how it is tuned
 
 
 def names() -> list[str]:

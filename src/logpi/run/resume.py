@@ -36,10 +36,11 @@ def resume(
     wrap: Sequence[str] = (),
     task: str | None = None,
     reward: Sequence[str] = (),
+    engine: Any = None,
 ) -> Iterator[Record]:
     """Go on from a checkpoint that `record.save(folder)` or `logpi train` wrote, bit for bit; one record per iteration.
 
-    run: a checkpoint, a run folder, or the folder given to `record.save`. method, env, network, wrap, task and reward are needed
+    run: a checkpoint, a run folder, or the folder given to `record.save`. method, env, network, wrap, task, reward and engine are needed
     where they were the caller's own. steps: another horizon, which moves schedules.
     """
     run = Path(run)
@@ -50,7 +51,7 @@ def resume(
         warnings.warn(line, stacklevel=2)
     typed = {} if steps is None else {"steps": steps}
     return records(
-        reopen(folder, config.read(folder / "config.toml"), method, env, network, wrap, typed, task, reward)[0]
+        reopen(folder, config.read(folder / "config.toml"), method, env, network, wrap, typed, task, reward, engine)[0]
     )
 
 
@@ -64,12 +65,14 @@ def reopen(
     typed: dict[str, Any] | None = None,
     task: str | None = None,
     reward: Sequence[str] = (),
+    engine: Any = None,
 ) -> tuple[Parts, Settings, str]:
     """(parts as they were at a checkpoint, their settings, what a moved horizon does to schedules).
 
     asked: the sections of a config.toml. typed: settings instead of its own.
     """
     given = {"method": method, "env": env, "network": network, "wrap": wrap, "task": task, "reward": reward}
+    given |= {"engine": engine}
     name, page, settings, objects = named(str(folder), asked, given, typed or {})
     chance.seed(settings.seed)
     parts = assemble(page, settings, **objects, name=name, weights=folder)
@@ -86,11 +89,11 @@ def named(
         raise LogpiError(
             f"The config.toml of {where} does not say what was trained: it needs [method] with a name, and [run]."
         )
-    method, code = given["method"], {k: given.get(k) for k in ("env", "network", "task")}
+    method, code = given["method"], {k: given.get(k) for k in ("env", "network", "task", "engine")}
     own = {k: v for k, v in asked["run"].items() if k in code and (is_path(str(v)) or v == "custom")}
     for kind, path, other in (("method", name, method), *((k, v, code[k]) for k, v in own.items())):
         if other is None and (kind != "method" or path not in METHODS):
-            noun = {"env": "an environment"}.get(kind, f"a {kind}")
+            noun = {"env": "an environment", "engine": "an engine"}.get(kind, f"a {kind}")
             raise LogpiError(f"This run used {noun} of yours ({path}): pass it again, --{kind} {path}.")
     page = config.fill(find_method(method or name), asked["method"], where)
     paths: dict[str, Any] = {k: v for k, v in code.items() if isinstance(v, str)}
@@ -99,7 +102,12 @@ def named(
     if "reward" in asked["run"]:
         paths["reward"] = [*rewards(asked["run"]["reward"], given.get("reward") or (), where)]
     settings: Any = config.fill(kind_of(asked["run"])(), asked["run"] | paths | typed, where)
-    return name, page, settings, {k: None if isinstance(code[k], str) else code[k] for k in ("env", "network")}
+    return (
+        name,
+        page,
+        settings,
+        {k: None if isinstance(code[k], str) else code[k] for k in ("env", "network", "engine")},
+    )
 
 
 def extend(parts: Parts, horizon: int) -> str:

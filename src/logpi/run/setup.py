@@ -78,9 +78,9 @@ def learn(method: Any = "ppo", env: str | Callable[[], gym.Env] = "CartPole-v1",
     """Train, one record per iteration: `for record in logpi.learn("ppo", "CartPole-v1", steps=50_000, clip=0.1): ...`.
 
     method: a name of METHODS, a page (class or instance), or an import path. Keywords are fields of the page or of
-    `Settings`; with a `task` a language model is trained, and they are of `Text`. record["return"] is the mean of the last
-    100 episodes, record.policy acts, record.save(folder) writes a checkpoint that `logpi.load` reads. Sets torch's threads
-    for the process.
+    `Settings`; with a `task` a language model is trained, and they are of `Text`, whose `engine` may be an object, too.
+    record["return"] is the mean of the last 100 episodes, record.policy acts, record.save(folder) writes a checkpoint that
+    `logpi.load` reads. Sets torch's threads for the process.
     """
     kind = kind_of(settings)
     names = {f.name for f in dataclasses.fields(kind)}
@@ -88,7 +88,10 @@ def learn(method: Any = "ppo", env: str | Callable[[], gym.Env] = "CartPole-v1",
     page = find_method(method, fields)
     must_be_one({*settings, *fields} | ({"env"} if env != Settings.env else set()), page, kind)
     if kind is Text:
-        return records(assemble(page, Text(**settings)))
+        engine = settings.pop("engine", None)
+        own = None if isinstance(engine, str) else engine
+        text = Text(**settings, engine=engine if own is None else "custom")
+        return records(assemble(page, text, engine=own))
     network = settings.pop("network", None)
     given = Settings(
         **settings, env=env if isinstance(env, str) else "custom", network=network if isinstance(network, str) else None
@@ -137,13 +140,14 @@ def assemble(
     network: Any = None,
     name: str | None = None,
     weights: Path | None = None,
+    engine: Any = None,
 ) -> Parts:
-    """Everything that `loop` needs, built from one seed. `env` and `network` may be objects of the caller's.
+    """Everything that `loop` needs, built from one seed. `env`, `network` and `engine` may be objects of the caller's.
 
     name: how the method was asked for, which a checkpoint's config.toml keeps. weights: a checkpoint that will be restored.
     """
     if isinstance(settings, Text):
-        return language.assemble(method, settings, name or name_of(method), weights)
+        return language.assemble(method, settings, name or name_of(method), weights, engine)
     device, dtype = pick(settings.device), getattr(torch, settings.dtype)
     network = load_object(settings.network) if network is None and settings.network else network
     if network is not None and (not callable(network) or isinstance(network, torch.nn.Module)):

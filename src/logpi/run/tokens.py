@@ -29,6 +29,8 @@ COLUMNS = {  # what is told of a token: its heading, and what it means
     "reward": ("reward", "the task's, which followed it"),
     "value": ("V", "what the critic said before it"),
     "target": ("target", "what the critic should have said"),
+    "log_mu": ("log μ", "log of what the engine drew it with, which is not the trainer's"),
+    "correction": ("π/μ", "what it counts for as the engine drew it and not the policy, cut"),
     "k1": ("π/ref", "log π - log π_ref when it was drawn"),
     "entropy": ("H", "entropy of the distribution that drew it"),
     "kl_old": ("KL old", "KL(π_old || π now), exact"),
@@ -178,6 +180,8 @@ def figures(parts: Parts, b: Batch) -> dict[str, Tensor]:
         found |= {"reward": b.reward, "kl_old": now.kl_old}
         if parts.critic is not None:
             found |= {"value": b.value, "target": b.target}
+        if b.log_mu is not None:
+            found |= {"log_mu": b.log_mu} | ({} if b.correction is None else {"correction": b.correction})
         if parts.reference is not None:
             reference: Any = parts.reference
             there = policy.head.kl(now.params, reference.features(b), reference.head.project.weight)

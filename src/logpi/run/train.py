@@ -260,7 +260,9 @@ def report(name: str, run: Path, record: Record, steps: int, state: str, seconds
 
 def resume_line(name: str, settings: Any, run: Path) -> str:
     """What to type to go on; code of the user's is named again."""
-    own = {"method": name} | {kind: getattr(settings, kind, None) or "" for kind in ("env", "network", "task")}
+    own = {"method": name} | {
+        kind: getattr(settings, kind, None) or "" for kind in ("env", "network", "task", "engine")
+    }
     again = [word for kind, path in own.items() if is_path(path) for word in (f"--{kind}", path)]
     for kind in ("wrap", "reward"):
         again += [f"--{kind}", *getattr(settings, kind)] if getattr(settings, kind, ()) else []

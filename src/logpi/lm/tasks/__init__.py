@@ -9,11 +9,14 @@ from logpi.lm.tasks.reasoning import PREFIX, Reasoning
 from logpi.lm.tasks.sentiment import SentimentToy
 from logpi.lm.tasks.task import Task, draw
 from logpi.lm.tasks.texts import Copy, ReverseText
+from logpi.lm.tasks.turns import Calculator, GuessNumber
 
 TASKS: dict[str, Any] = {
     "addition": Addition,
+    "calculator": Calculator,
     "copy": Copy,
     "countdown": Countdown,
+    "guess-number": GuessNumber,
     "reverse-text": ReverseText,
     "sentiment-toy": SentimentToy,
     "sort-digits": SortDigits,

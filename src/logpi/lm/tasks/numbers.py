@@ -86,14 +86,17 @@ SIGNS: dict[type, Any] = {
 
 
 def solves(said: str, given: list[int], target: int) -> bool:
-    """Is it an expression of these numbers, each once, with this value? Parsed, never evaluated by Python."""
+    """Is it an expression of these numbers, each once, with this value?"""
+    used: list[int] = []
+    return value_of(said, used) == target and Counter(used) == Counter(given)
+
+
+def value_of(said: str, used: list[int] | None = None) -> Fraction | None:
+    """What an expression of whole numbers is worth, which go into `used`; None where it is none. Parsed, never run by Python."""
     try:
-        tree = ast.parse(said.strip(), mode="eval").body
-        used: list[int] = []
-        value = _value(tree, used)
+        return _value(ast.parse(said.strip(), mode="eval").body, [] if used is None else used)
     except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
-        return False
-    return value == target and Counter(used) == Counter(given)
+        return None
 
 
 def _value(node: ast.AST, used: list[int]) -> Fraction:

@@ -1,5 +1,6 @@
 """What a task is, and how its examples are numbered."""
 
+import json
 import random
 from hashlib import sha256
 from typing import Any, Literal, Protocol
@@ -25,6 +26,22 @@ class Task(Protocol):
         ...
 
 
+class Replying(Task, Protocol):
+    """A task of several turns. Its reward gets the model's turns of each episode in the column `turns`."""
+
+    def reply(self, said: list[str], **columns: Any) -> str | None:
+        """What the world says to the model's turns so far, of one example; None: the episode is over.
+
+        A function of its arguments alone, so that an episode can be made again. 'answer' is a list of turns here.
+        """
+        ...
+
+
+def key(prompt: str | list[dict[str, Any]]) -> str:
+    """A prompt as one text, for its sum."""
+    return prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True)
+
+
 def held_out(prompt: str) -> bool:
     """Is it a prompt of the test? By its own sum: whatever is drawn, no prompt is in both."""
     return int.from_bytes(sha256(prompt.encode()).digest()[:4], "big") % HELD_OUT == 0
@@ -43,6 +60,6 @@ def draw(
     chance = random.Random(f"{seed}/{split}/{number}")
     for _ in range(10_000):
         found: dict[str, Any] = getattr(task, kind)(chance)
-        if held_out(found["prompt"]) == (split == "test"):
+        if held_out(key(found["prompt"])) == (split == "test"):
             return found
     raise LogpiError(f"The task has no example for its {split} among 10,000: give it more prompts.")

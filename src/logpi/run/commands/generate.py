@@ -107,10 +107,11 @@ def main(args: list[str]) -> None:
     settings = settings_of(given, is_run)
     import torch
 
-    from logpi.lm.data import key
     from logpi.lm.draws import seeds_for
-    from logpi.lm.generate import Sampling, generate
-    from logpi.rollout.language import texts_of
+    from logpi.lm.engine import Own
+    from logpi.lm.episodes import play
+    from logpi.lm.generate import Sampling
+    from logpi.lm.tasks.task import key
 
     task = task_for(given, settings)
     examples, copies = asked(given, task), 1 if given.greedy else given.n
@@ -118,10 +119,11 @@ def main(args: list[str]) -> None:
     policy.head.temperature = given.temperature or policy.head.temperature
     seeds = seeds_for(len(examples) * copies, torch.Generator().manual_seed(given.seed))
     how = Sampling(given.greedy, given.top_k, given.top_p)
-    said = generate(policy, policy.encode_all([x["prompt"] for x in examples]), seeds, limit, policy.ends, copies, how)
-    texts, ended = texts_of(policy.tokenizer, said), said.ended.tolist()
-    marks = worth(task, [x for x in examples for _ in range(copies)], texts)
-    for k, (mark, text, over) in enumerate(zip(marks, texts, ended, strict=True)):
+    engine = Own()
+    engine.sync(policy, 0)
+    found = play(engine, policy, None if given.prompts else task, examples, seeds, limit, copies, how)
+    marks = worth(task, found.examples, found.texts)
+    for k, (mark, text, over) in enumerate(zip(marks, found.texts, found.said.ended.tolist(), strict=True)):
         if k % copies == 0:
             print(key(examples[k // copies]["prompt"]))
         print(f"  {mark}{text}{'' if over else ' ...'}")

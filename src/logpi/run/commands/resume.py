@@ -26,6 +26,7 @@ class Resume:
     env: str | None = None  # ./file.py:MyEnv, the same
     network: str | None = None  # ./file.py:build, the same
     task: str | None = None  # ./file.py:MyTask, the same
+    engine: str | None = None  # ./file.py:MyEngine, the same
     wrap: tuple[str, ...] = ()  # ./file.py:MyWrapper, the same
     reward: tuple[str, ...] = ()  # ./file.py:f, the same
     evaluate: int | None = None  # episodes at the end
@@ -46,5 +47,5 @@ def main(args: list[str]) -> None:
         given.run,
         typed,
         changes,
-        {k: getattr(given, k) for k in ("method", "env", "network", "task", "wrap", "reward")},
+        {k: getattr(given, k) for k in ("method", "env", "network", "task", "engine", "wrap", "reward")},
     )

@@ -26,7 +26,7 @@ def main(args: list[str]) -> None:
     policy = Tokens(model.eval(), tokenizer)
     place(policy.model, given)
     held, name = held_out(task, given.seed, "example")
-    test = sft.rows_for(policy, held)
+    test = sft.shown(policy, task, held)
     losses = sft.fit(policy, task, given.seed, given.steps, given.rows, given.lr, given.micro)
     first, last = told(losses, given.steps)
     with torch.no_grad():

@@ -26,6 +26,7 @@ class Tokens:
     out: Path | None = None  # another file
     method: str | None = None  # ./file.py:MyMethod, where the run used one of yours
     task: str | None = None  # ./file.py:MyTask, the same
+    engine: str | None = None  # ./file.py:MyEngine, the same
     reward: tuple[str, ...] = ()  # ./file.py:f, the same
 
 
@@ -35,7 +36,7 @@ def main(args: list[str]) -> None:
         value = getattr(given, name)
         if value is not None and value < 1:
             raise LogpiError(f"--{name} is {value}: allowed is a whole number 1 or more.")
-    own = {"method": given.method, "task": given.task, "reward": given.reward}
+    own = {"method": given.method, "task": given.task, "engine": given.engine, "reward": given.reward}
     shown = room.tell(given.run, given.step, given.rows, own)
     console = Console(highlight=False)
     console.print(f"{shown.title}: {shown.origin}", markup=False, soft_wrap=True)

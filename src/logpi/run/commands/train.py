@@ -39,7 +39,7 @@ INHERITED = (  # with weights
     *("normalise_obs", "normalise_reward", "dtype"),
     *("task", "level", "model", "temperature", "max_tokens", "lora", "lora_alpha"),
 )
-CODE = ("env", "network", "task")  # settings that may name code
+CODE = ("env", "network", "task", "engine")  # settings that may name code
 
 
 def main(args: list[str]) -> None:
