@@ -137,7 +137,7 @@ def engine_of(settings: Text, given: Any) -> Any:
     found = found() if isinstance(found, type) else found
     missing = [x for x in ("name", "version", "rounding", "sync", "generate", "log_prob") if not hasattr(found, x)]
     if found is not None and missing:
-        raise LogpiError(f"{settings.engine or type(found).__name__} is not an engine: it has no {missing[0]}.")
+        raise LogpiError(f"{type(found).__name__} is not an engine: it has no {missing[0]}.")
     return found
 
 
