@@ -72,7 +72,7 @@ class Language:
 
     def _sync(self, policy: Tokens) -> None:
         """The engine has the policy's weights, and where they are not the same tensors it shows so for the task's first prompt."""
-        if not isinstance(self.engine, Own | Probed):
+        if type(self.engine) not in (Own, Probed):
             self.engine = Probed(self.engine, policy.encode(draw(self.task, "train", self.seed, 0)["prompt"]))
         self.engine.sync(policy, self.version)
 
