@@ -40,7 +40,7 @@ def run_of(folder: Path) -> Path:
 def test_episodes_of_several_turns_resume_to_the_bit(method, tmp_path):
     sizes = {"starts": 4, "group": 4} if method == "grpo" else {"envs": 16}
     whole = []
-    for record in logpi.learn(method, task="guess-number", level=3, steps=400, warmup=30, **sizes):
+    for record in logpi.learn(method, task="guess-number", level=3, steps=400, warmup=30, warmup_rows=32, **sizes):
         if record.iteration == 2:
             saved = record.save(tmp_path)
         whole.append((record.metrics, copy.deepcopy(record.policy.state_dict())))
