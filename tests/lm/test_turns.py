@@ -5,7 +5,7 @@ from lm.little import little
 
 from logpi import LogpiError
 from logpi.lm import tasks
-from logpi.lm.chat import after_turn, between
+from logpi.lm.chat import between, between_turns
 from logpi.lm.rewards import score
 from logpi.lm.tasks import draw
 from logpi.lm.tasks.turns import Calculator, GuessNumber, calculated
@@ -105,5 +105,5 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(template):
     with pytest.raises(
         LogpiError, match="chat template rewrites earlier turns when one is added .*change chat_template.jinja"
     ):
-        after_turn(tokenizer, CHAT, "no")
-    assert after_turn(tokenizer, "abc=", "ab") == tokenizer("ab", add_special_tokens=False)["input_ids"]
+        between_turns(tokenizer, CHAT, "no")
+    assert between_turns(tokenizer, "abc=", "ab") == "ab", "a text has no template"

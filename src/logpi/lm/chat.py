@@ -3,7 +3,6 @@
 from typing import Any
 
 from logpi.errors import LogpiError, short
-from logpi.policy.tokens import ids_of
 
 ANSWERS = (
     "yes",
@@ -12,9 +11,9 @@ ANSWERS = (
 Messages = list[dict[str, Any]]
 
 
-def after_turn(tokenizer: Any, prompt: str | Messages, reply: str) -> list[int]:
-    """The tokens that follow the end token of a turn of ours: the reply, and in a chat what the template puts around it."""
-    return ids_of(tokenizer, reply if isinstance(prompt, str) else between(tokenizer, prompt, reply))
+def between_turns(tokenizer: Any, prompt: str | Messages, reply: str) -> str:
+    """The text that follows the end token of a turn of ours: the reply, and in a chat what the template puts around it."""
+    return reply if isinstance(prompt, str) else between(tokenizer, prompt, reply)
 
 
 def between(tokenizer: Any, messages: Messages, reply: str) -> str:

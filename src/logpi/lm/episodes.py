@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from logpi.errors import LogpiError, short
-from logpi.lm.chat import after_turn
+from logpi.lm.chat import between_turns
 from logpi.lm.draws import later
 from logpi.lm.engine import Engine
 from logpi.lm.generate import TRAINING, Completions, Sampling
@@ -51,30 +51,45 @@ def play(
     how: Sampling = TRAINING,
 ) -> Episodes:
     """Episodes from each example, `copies` times; turns of up to `limit` tokens. task: who replies, if it does."""
-    prompts, each = [policy.encode(x["prompt"]) for x in examples], [x for x in examples for _ in range(copies)]
+    prompts, each = policy.encode_all([x["prompt"] for x in examples]), [x for x in examples for _ in range(copies)]
     first = engine.generate(prompts, seeds, limit, policy.ends, copies, how)
     prompts = [x for x in prompts for _ in range(copies)]
     if not hasattr(task, "reply"):
         return Episodes(prompts, first, None, engine.version, texts_of(policy.tokenizer, first), each)
-    rows = [Row(policy, task, x, ids) for x, ids in zip(each, prompts, strict=True)]
+    rows = [Row(task, x, [*ids]) for x, ids in zip(each, prompts, strict=True)]
     going, said, turn = [*range(len(rows))], first, 0
     while True:
-        spoken, length, ended = tokens_of(said), said.length.tolist(), said.ended.tolist()
-        for k, row in enumerate(going):
-            rows[row].say(spoken[k], said.log_pi[k, : length[k]].tolist(), ended[k], engine.version)
-        going = [row for row in going if rows[row].goes_on(limit)]
+        hear(policy, [rows[k] for k in going], said, engine.version)
+        going = reply(policy, rows, going, limit)
         if not going:
             return joined(rows, first)
         turn += 1
         draw_with = later(seeds, turn * limit)[torch.tensor(going, device=seeds.device)]
-        said = engine.generate([rows[row].ids for row in going], draw_with, limit, policy.ends, 1, how)
+        said = engine.generate([rows[k].ids for k in going], draw_with, limit, policy.ends, 1, how)
+
+
+def hear(policy: Tokens, rows: "Sequence[Row]", said: Completions, version: int) -> None:
+    """A turn of the model in each row."""
+    texts, ended = texts_of(policy.tokenizer, said), said.ended.tolist()
+    for k, tokens in enumerate(tokens_of(said)):
+        rows[k].append(tokens, said.log_pi[k, : len(tokens)].tolist(), True, version)
+        rows[k].turns.append(texts[k])
+        rows[k].ended = ended[k]
+
+
+def reply(policy: Tokens, rows: "Sequence[Row]", going: Sequence[int], limit: int) -> list[int]:
+    """Which of the rows go on: those to which the task replies, and where a further turn fits the context."""
+    replies = {k: rows[k].reply() for k in going if rows[k].ended}
+    told = [(k, words) for k, words in replies.items() if words is not None]
+    between = [between_turns(policy.tokenizer, rows[k].example["prompt"], words) for k, words in told]
+    heard = policy.encode_all(between) if told else []
+    return [k for (k, words), ids in zip(told, heard, strict=True) if rows[k].go_on(words, ids, limit, policy.context)]
 
 
 @dataclass
 class Row:
     """An episode as it goes on."""
 
-    policy: Tokens
     task: Any
     example: dict[str, Any]
     ids: list[int]  # all there is: the prompt, turns and replies
@@ -85,36 +100,22 @@ class Row:
     replies: list[str] = field(default_factory=list)
     ended: bool = False  # by the task; False: cut off
 
-    def __post_init__(self) -> None:
-        self.ids = [*self.ids]
-
-    def say(self, tokens: Sequence[int], log_pi: Sequence[float], ended: bool, version: int) -> None:
-        """A turn of the model."""
-        self._append(tokens, log_pi, True, version)
-        self.turns.append(in_letters(self.policy.tokenizer, [tokens[: len(tokens) - ended]])[0])
-        self.ended = ended
-
-    def goes_on(self, limit: int) -> bool:
-        """Has the task a reply? It is appended then; where no further turn fits the context, the episode is cut off."""
-        reply = self._reply() if self.ended else None
-        if reply is None:
-            return False
-        heard = after_turn(self.policy.tokenizer, self.example["prompt"], reply)
-        context = self.policy.context
-        if len(self.turns) == TURNS or (context is not None and len(self.ids) + len(heard) + limit > context):
-            self.ended = False
-            return False
-        self._append(heard, [0.0] * len(heard), False, self.version[-1])
-        self.replies.append(reply)
-        return True
-
-    def _append(self, tokens: Sequence[int], log_pi: Sequence[float], ours: bool, version: int) -> None:
+    def append(self, tokens: Sequence[int], log_pi: Sequence[float], ours: bool, version: int) -> None:
         self.ids += tokens
         self.log_pi += log_pi
         self.ours += [ours] * len(tokens)
         self.version += [version] * len(tokens)
 
-    def _reply(self) -> str | None:
+    def go_on(self, words: str, heard: Sequence[int], limit: int, context: int | None) -> bool:
+        """Append a reply; or, where no turn of `limit` tokens would fit behind it, the episode is cut off."""
+        if len(self.turns) == TURNS or (context is not None and len(self.ids) + len(heard) + limit > context):
+            self.ended = False
+            return False
+        self.append(heard, [0.0] * len(heard), False, self.version[-1])
+        self.replies.append(words)
+        return True
+
+    def reply(self) -> str | None:
         """What the task says to the turns so far."""
         columns = {k: v for k, v in self.example.items() if k != "prompt"}
         name = type(self.task).__name__
@@ -159,16 +160,21 @@ def joined(rows: Sequence[Row], like: Completions) -> Episodes:
 
 def demonstrated(policy: Tokens, task: Task, examples: Sequence[dict[str, Any]]) -> Episodes:
     """Episodes in which the turns of each example's `answer` are said, as if they had been drawn; errors where they do not fit."""
-    rows = [Row(policy, task, x, policy.encode(x["prompt"])) for x in examples]
-    for row in rows:
-        for k, words in enumerate(turns_of(row.example)):
-            if k and not row.goes_on(0):
-                raise LogpiError(
-                    f"The answer to {short(repr(row.example['prompt']))} has {len(row.example['answer'])} turns, and after"
-                    f" {k} the episode is over: give those that are said."
-                )
-            told = [*policy.encode(words), policy.ends[0]]
-            row.say(told, [0.0] * len(told), True, 0)
+    prompts = policy.encode_all([x["prompt"] for x in examples])
+    rows = [Row(task, x, ids) for x, ids in zip(examples, prompts, strict=True)]
+    answers = [turns_of(x) for x in examples]
+    for turn in range(max(map(len, answers))):
+        going = [k for k, words in enumerate(answers) if len(words) > turn]
+        on = reply(policy, rows, going, 0) if turn else going
+        if stuck := next((rows[k].example for k in going if k not in on), None):
+            raise LogpiError(
+                f"The answer to {short(repr(stuck['prompt']))} has {len(stuck['answer'])} turns, and after {turn} the episode"
+                " is over: give those that are said."
+            )
+        for k, tokens in zip(going, policy.encode_all([answers[k][turn] for k in going]), strict=True):
+            rows[k].append([*tokens, policy.ends[0]], [0.0] * (len(tokens) + 1), True, 0)
+            rows[k].turns.append(answers[k][turn])
+            rows[k].ended = True
     like, none = policy.head.project.weight, torch.zeros(0, dtype=torch.long)
     return joined(rows, Completions(none.to(like.device), none.to(like), none, none))
 
@@ -190,12 +196,9 @@ def tokens_of(said: Completions) -> list[list[int]]:
 
 
 def texts_of(tokenizer: Any, said: Completions) -> list[str]:
-    """What was said, in letters, without its end token."""
-    return in_letters(
-        tokenizer, [x[: len(x) - over] for x, over in zip(tokens_of(said), said.ended.tolist(), strict=True)]
-    )
-
-
-def in_letters(tokenizer: Any, ids: Sequence[Sequence[int]]) -> list[str]:
-    found: list[str] = tokenizer.batch_decode(ids, skip_special_tokens=True)
-    return found
+    """What was said, in letters, without its end token. Equal answers are read once: a tokenizer is slow at that."""
+    each = [tuple(x[: len(x) - over]) for x, over in zip(tokens_of(said), said.ended.tolist(), strict=True)]
+    different = [*dict.fromkeys(each)]
+    texts = tokenizer.batch_decode([[*x] for x in different], skip_special_tokens=True)
+    of = dict(zip(different, texts, strict=True))
+    return [of[x] for x in each]
