@@ -12,7 +12,7 @@ from logpi.lm.generate import Sampling, generate
 from logpi.now import Now
 from logpi.rollout.language import rows_of
 
-SMALL = {"task": "reverse-text", "level": 3, "steps": 150, "starts": 4, "group": 3, "warmup": 10}
+SMALL = {"task": "reverse-text", "level": 3, "steps": 110, "starts": 4, "group": 3, "warmup": 10}
 
 
 def moved(policy, by: float = 0.05):

@@ -62,7 +62,7 @@ def played(policy, task, seed=0, copies=6, limit=3, prompts=("ab=", "b="), engin
 
 
 @given(seed=st.integers(0, 2**40))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_each_turn_is_an_exact_prefix_of_the_next_and_nothing_is_encoded_again(seed):
     """Checklist 1."""
     policy, engine = merging(), Noting()

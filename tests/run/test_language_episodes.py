@@ -93,6 +93,7 @@ def test_an_engine_of_yours_samples_in_training_and_is_named_again(call, tmp_pat
         name, *rest = command
         code, out, err = call(name, str(run), *rest, "--engine", "./engine.py:Mine")
         assert code == 0, err
+    assert "log μ" in next((run / "tokens").glob("*.html")).read_text()
     code, out, err = call("eval", str(run), "--episodes", "5")
     assert code == 0, "an evaluation is our own engine's: " + err
     code, out, err = call("train", "grpo", "--config", str(run / "config.toml"), "--quiet")
