@@ -13,9 +13,9 @@ from made import PAGES, case, parts_for, rows_for
 from torch import Tensor
 
 import logpi
-from logpi.batch import out_of_memory
 from logpi.loop import Parts, loop, update
 from logpi.methods import PPO
+from logpi.room import out_of_memory
 from logpi.run import checkpoint
 from logpi.run.setup import Settings, assemble
 
@@ -172,7 +172,7 @@ def test_five_halvings_are_enough():
     rows = rows_for(PPO(), wide)
 
     def never(mini):
-        asked.append(rows.micro)
+        asked.append(rows.room.size)
         raise WRONGS[0]
 
     with pytest.raises(logpi.LogpiError, match=r"^The memory does not hold 23 rows at once: use a smaller --micro or"):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from logpi.errors import LogpiError
+from logpi.room import Room, slices
 
 T = TypeVar("T")
 
@@ -152,8 +153,6 @@ class Rows:
     that are sorted by length and cut to it (`pack`). That changes memory, never the gradient; it is halved where memory gives out.
     """
 
-    most_halvings = 5
-
     def __init__(
         self,
         batch: Batch,
@@ -163,7 +162,8 @@ class Rows:
         pack: bool = False,
     ) -> None:
         self.whole, self.pack = whole or pack or batch.memory is not None, pack
-        self.generator, self.micro, self.halvings = generator, micro, 0
+        unit, cure = ("token", ", or shorter texts") if pack else ("row", " or --hidden, or fewer environments")
+        self.generator, self.room = generator, Room(micro, unit, f"use a smaller --micro{cure}", halvings=5)
         self.take(batch)
 
     def take(self, batch: Batch) -> None:
@@ -197,29 +197,15 @@ class Rows:
     def parts(self, mini: Batch, weight: Tensor, skip: bool = False) -> Iterator[tuple[Batch, Tensor]]:
         """`mini`, and its actions' weights, in micro-batches. skip: packed rows whose Psi is 0 throughout may be left out."""
         if self.pack:
-            yield from _packed(mini, weight, self.micro or mini.mask.numel(), skip)
+            yield from _packed(mini, weight, self.room.size or mini.mask.numel(), skip)
             return
-        size = self.micro or max(1, len(mini))
-        for at in range(0, len(mini), size):
-            here = slice(at, at + size)
-            yield mini if size >= len(mini) else mini[here], weight[here]
+        each = slices(len(mini), self.room.size)
+        for here in each:
+            yield mini if len(each) == 1 else mini[here], weight[here]
 
     def in_memory(self, mini: Batch, run: Callable[[Batch], T]) -> T:
         """run(mini), a pass over its micro-batches; from the start, with half as many rows, when memory gives out."""
-        while True:
-            try:
-                return run(mini)
-            except (MemoryError, RuntimeError) as wrong:
-                most = mini.mask.numel() if self.pack else len(mini)
-                size = min(self.micro or most, most)
-                if not out_of_memory(wrong):
-                    raise
-                if size == 1 or self.halvings == self.most_halvings:
-                    noun = f"{size:,} {'token' if self.pack else 'row'}{'' if size == 1 else 's'}"
-                    cure = ", or shorter texts" if self.pack else " or --hidden, or fewer environments"
-                    told = f"The memory does not hold {noun} at once: use a smaller --micro{cure}."
-                    raise LogpiError(told) from wrong
-            self.micro, self.halvings = size // 2, self.halvings + 1  # here nothing holds the failed pass any more
+        return self.room(lambda: run(mini), mini.mask.numel() if self.pack else len(mini))
 
 
 def _packed(mini: Batch, weight: Tensor, budget: int, skip: bool) -> Iterator[tuple[Batch, Tensor]]:
@@ -239,9 +225,3 @@ def _packed(mini: Batch, weight: Tensor, budget: int, skip: bool) -> Iterator[tu
         rows, longest = order.indices[at:end], lengths[at]
         yield mini[rows].map(lambda x, n=longest: x[:, :n] if x.dim() > 1 else x), weight[rows, :longest]  # type: ignore[misc]
         at = end
-
-
-def out_of_memory(wrong: Exception) -> bool:
-    """Python's, an accelerator's, or that of torch's allocator on the CPU, which has no class of its own."""
-    words = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
-    return isinstance(wrong, MemoryError | torch.OutOfMemoryError) or any(w in str(wrong) for w in words)

@@ -98,10 +98,11 @@ def update(parts: Parts, batch: Batch) -> tuple[Batch, dict[str, Any]]:
     method, policy, state = parts.method, parts.policy, parts.state
     if method.rows == "episodes":  # of the policy that drew the actions, whenever the page asks
         batch = batch.with_(scores=partial(row_scores, copy.deepcopy(policy), batch))
+    micro = state.get("micro", parts.micro)
     if parts.reference is not None:
-        batch = batch.with_(log_ref=reference_log_prob(parts.reference, policy, batch, parts.micro))
+        batch = batch.with_(log_ref=reference_log_prob(parts.reference, policy, batch, micro))
     batch = credited(method, batch, state)
-    rows = Rows(batch, parts.generator, method.rows != "segments", state.get("micro", parts.micro), policy.pack)
+    rows = Rows(batch, parts.generator, method.rows != "segments", micro, policy.pack)
     surrogate, kl = Surrogate(method, policy, parts.critic, rows, state, parts.fused), Divergence(policy, rows)
     with watched(parts, batch, rows):
         anneal(parts)
@@ -111,8 +112,8 @@ def update(parts: Parts, batch: Batch) -> tuple[Batch, dict[str, Any]]:
             info |= critics.fit(parts.critic, policy, rows, parts.critic_optimizer, critics.plan(method), parts.fused)
     info = read_once(info | noisy | rows.in_memory(rows.batch, lambda b: measure(parts, rows, surrogate, bool(noisy))))
     check_first_ratio(info.get("first_ratio_error", 0.0), batch, policy.bf16)
-    if rows.halvings:
-        state["micro"], info["micro"] = rows.micro, float(rows.micro or 0)
+    if rows.room.halved:
+        state["micro"], info["micro"] = rows.room.size, float(rows.room.size or 0)
     if hasattr(method, "adapt"):
         state.update(method.adapt(state, info | {"batch": batch}))
     return batch, info

@@ -13,6 +13,7 @@ from logpi.batch import Batch, Rows, credited
 from logpi.errors import LogpiError
 from logpi.page import option
 from logpi.policy import Policy, movable
+from logpi.room import Room, slices
 from logpi.silent import only_psi
 
 Side = Literal["old_new", "new_old"]
@@ -163,11 +164,16 @@ def row_scores(policy: Policy, b: Batch, weight: Tensor) -> Tensor:
 def reference_log_prob(reference: Policy, policy: Policy, b: Batch, micro: int | None = None) -> Tensor:
     """log pi_ref(a|s) of a batch [..., T] with at least one leading axis; each policy has a normaliser, and a memory, of its own.
 
-    A reference with a memory remembers nothing of what came before a row. micro: slots through it at once, where rows pack.
+    A reference with a memory remembers nothing of what came before a row. micro: slots through it at once, where rows pack;
+    fewer rows where memory gives out.
     """
     raw = b.obs if policy.normaliser is None else policy.normaliser.inverse(b.obs)
     rows = b.with_(start=None, scores=None).map(lambda x: x.flatten(0, b.mask.dim() - 2))
     rows = rows.with_(obs=reference.normalise(raw).reshape(rows.obs.shape), memory=reference.start(len(rows)))
     size = max(1, micro // b.mask.shape[-1]) if policy.pack and micro else len(rows)
-    parts = [Now(reference, None, rows[at : at + size]).log_pi for at in range(0, len(rows), size)]
-    return torch.cat(parts).reshape(b.mask.shape)
+    room = Room(size, "row", "use a smaller reference policy, or shorter rows")
+
+    def said() -> Tensor:
+        return torch.cat([Now(reference, None, rows[here]).log_pi for here in slices(len(rows), room.size)])
+
+    return room(said, len(rows)).reshape(b.mask.shape)

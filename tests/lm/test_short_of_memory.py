@@ -30,9 +30,9 @@ class Short:
         return self.real(ids, **more)
 
 
-def made(method: str, **more):
+def made(method: str, fields: dict | None = None, **more):
     """Parts and a batch, the same each time."""
-    page = METHODS[method](**SIZES[METHODS[method]().rows])
+    page = METHODS[method](**SIZES[METHODS[method]().rows], **fields or {})
     parts = assemble(page, Text(task="copy", level=4, dtype="float64", seed=1, warmup=3, **more))
     return parts, parts.collect(parts.policy, parts.critic)
 

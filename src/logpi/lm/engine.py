@@ -13,6 +13,7 @@ from torch import Tensor
 from logpi.errors import LogpiError
 from logpi.lm.generate import TRAINING, Completions, Sampling, generate
 from logpi.policy.tokens import Tokens
+from logpi.room import Room
 
 STALENESS = 0  # iterations that the weights which draw may lie behind: none, generation is synchronous
 PROBE = 16  # tokens of the text that is asked about after a sync
@@ -58,6 +59,10 @@ class Own:
 
     name, rounding, version = "own engine", 0.0, 0
 
+    def __init__(self, room: Room | None = None) -> None:
+        """room: for answers side by side."""
+        self.room = room
+
     def sync(self, policy: Tokens, version: int) -> None:
         self.policy, self.version = policy, version
 
@@ -70,7 +75,7 @@ class Own:
         copies: int = 1,
         how: Sampling = TRAINING,
     ) -> Completions:
-        return generate(self.policy, prompts, seeds, limit, ends, copies, how)
+        return generate(self.policy, prompts, seeds, limit, ends, copies, how, self.room)
 
     def log_prob(self, ids: Sequence[int]) -> Tensor:
         return log_prob(self.policy, ids)

@@ -14,6 +14,7 @@ from logpi.errors import LogpiError
 from logpi.lm.cache import cache_for, rows_may_change, select
 from logpi.lm.draws import uniform
 from logpi.policy.tokens import Tokens
+from logpi.room import Room, slices
 
 CROWDED = 0.85  # rows leave once fewer than this share go on: moving keys and values has its price
 
@@ -59,12 +60,32 @@ def generate(
     ends: Sequence[int],
     copies: int = 1,
     how: Sampling = TRAINING,
+    room: Room | None = None,
 ) -> Completions:
-    """Up to `limit` tokens after each prompt (ids), `copies` times, until a token of `ends`; seeds [B], one for each row."""
+    """Up to `limit` tokens after each prompt (ids), `copies` times, until a token of `ends`; seeds [B], one for each row.
+
+    room: rows side by side; they say the same however few there are, for each has its own seed.
+    """
     must_fit(policy, prompts, limit)
+    room = room or rooms()
+
+    def said() -> list[tuple[Tensor, ...]]:
+        each = copies if copies <= (room.size or len(seeds)) else 1  # a prompt is read once for so many of its copies
+        asked = [p for p in prompts for _ in range(copies // each)]
+        return [
+            Speech(policy, asked[k], seeds[k.start * each : k.stop * each], limit, ends, each, how).run()
+            for k in slices(len(asked), room.size and room.size // each)
+        ]
+
     with torch.inference_mode():
-        found = Speech(policy, prompts, seeds, limit, ends, copies, how).run()
-    return Completions(*(x.clone() for x in found))  # which a gradient may pass
+        tokens, log_pi, length, ended = (torch.cat(x) for x in zip(*room(said, len(seeds)), strict=True))
+        found = [x[:, : int(length.max())] for x in (tokens, log_pi)]
+    return Completions(*(x.clone() for x in (*found, length, ended)))  # which a gradient may pass
+
+
+def rooms() -> Room:
+    """For all answers at once, as long as memory holds them."""
+    return Room(None, "answer", "use a smaller --max-tokens, or a smaller model")
 
 
 def must_fit(policy: Tokens, prompts: Sequence[Sequence[int]], limit: int) -> None:
@@ -146,8 +167,7 @@ class Speech:
                 self.seen = torch.nn.functional.pad(self.seen, (0, 1), value=True)
             self.hidden = self._ask(token[:, None], self.position[:, None])[:, -1]
             self.position = self.position + 1
-        longest = int(self.length.max())
-        return self.tokens[:, :longest], self.log_pi[:, :longest], self.length, self.ended
+        return self.tokens, self.log_pi, self.length, self.ended
 
     def _choose(self, t: int) -> tuple[Tensor, Tensor]:
         """(token, its log pi), [n]: the first whose cumulative probability exceeds the row's uniform number."""

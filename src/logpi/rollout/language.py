@@ -14,11 +14,12 @@ from logpi.lm.correction import Correction
 from logpi.lm.draws import seeds_for
 from logpi.lm.engine import Engine, Own, Probed
 from logpi.lm.episodes import Episodes, play
-from logpi.lm.generate import Completions
+from logpi.lm.generate import Completions, rooms
 from logpi.lm.rewards import Rewards
 from logpi.lm.tasks.task import Task, draw
 from logpi.now import reference_log_prob
 from logpi.policy.tokens import Tokens
+from logpi.room import Room, slices
 
 ROUNDS = 8  # of prompts at most, where groups without a signal are replaced
 RECENT = 100  # completions of which the return is told, at least
@@ -50,7 +51,8 @@ class Language:
         self.task, self.rewards, self.rows, self.generator, self.seed = task, rewards, rows, generator, seed
         self.prompts, self.group, self.limit, self.micro = prompts, group, limit, micro
         self.refill = refill and group > 1
-        self.engine: Engine = engine or Own()
+        self.room = rooms()
+        self.engine: Engine = engine or Own(self.room)
         self.correction = correction
         self.backend = self.source = self.engine.name
         self.version = self.drawn = self.finished = 0  # iterations; prompts; completions
@@ -115,10 +117,13 @@ class Language:
     @torch.no_grad()
     def _judged(self, policy: Tokens, critic: nn.Module, b: Batch) -> Batch:
         """With V of every text, and of the text that followed."""
-        size = max(1, self.micro // b.obs.shape[1])
-        value = torch.cat(
-            [critic(policy.hidden(x).to(torch.float32 if policy.bf16 else b.log_pi)) for x in b.obs.split(size)]
-        )
+        room = Room(max(1, self.micro // b.obs.shape[1]), "row", "use shorter texts")
+
+        def said() -> Tensor:
+            kind = torch.float32 if policy.bf16 else b.log_pi.dtype
+            return torch.cat([critic(policy.hidden(b.obs[k]).to(kind)) for k in slices(len(b), room.size)])
+
+        value = room(said, len(b))
         return b.with_(value=value, value_next=torch.nn.functional.pad(value[:, 1:], (0, 1)))
 
     def _count(self, rounds: "list[Round]") -> None:
@@ -151,10 +156,12 @@ class Language:
         self.rewards.close()
 
     def state(self) -> dict[str, Any]:
-        return {k: getattr(self, k) for k in ("version", "drawn", "finished")} | {"recent": [*self.recent], "envs": {}}
+        own = {k: getattr(self, k) for k in ("version", "drawn", "finished")}
+        return own | {"recent": [*self.recent], "room": self.room.size, "envs": {}}
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.version, self.drawn, self.finished = (state[k] for k in ("version", "drawn", "finished"))
+        self.room.size = state["room"]
         self.recent.extend((float(r), int(n)) for r, n in state["recent"])
 
 
