@@ -1,6 +1,7 @@
 """Supervised steps raise log pi of the answers, and of nothing else."""
 
 import itertools
+from functools import partial
 
 import pytest
 import torch
@@ -72,4 +73,4 @@ def test_a_loss_that_is_not_finite_stops_at_once():
     policy = little()
     batches = itertools.repeat(sft.rows_from(policy, PROMPTS, ANSWERS))
     with pytest.raises(LogpiError, match=r"The loss is nan after \d+ steps: use a smaller learning rate"):
-        list(ascend(policy, lambda b: sft.loss(policy, b), batches, 1e300, 5))
+        list(ascend(policy, partial(sft.loss, policy), batches, 1e300, 5))

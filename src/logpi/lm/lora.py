@@ -43,18 +43,41 @@ def must_have_peft() -> None:
         raise LogpiError('--lora needs peft: pip install "logpi[lm]"')
 
 
+def must_have_rank(rank: int, alpha: float | None) -> None:
+    """Refuse a weight of what is not there."""
+    if alpha is not None and not rank:
+        raise LogpiError("--lora-alpha is the weight of an adapter, and there is none: give --lora, its rank.")
+
+
 def add(policy: Tokens, rank: int, alpha: float, seed: int, base: str | None) -> None:
-    """An adapter on every linear layer but the projection to the vocabulary; all else is frozen from here on."""
+    """An adapter whose base is remembered; all else is frozen from here on."""
+    policy.adapter = Adapter(base, sum_of(policy.model))
+    put_in(policy.model, rank, alpha, seed)
+
+
+def put_in(model: nn.Module, rank: int, alpha: float, seed: int) -> None:
+    """An adapter on every linear layer but the last, what the hidden states are projected with; all else is frozen."""
     must_have_peft()
     from peft import LoraConfig, TaskType, inject_adapter_in_model
     from transformers.pytorch_utils import Conv1D
 
-    turned = any(isinstance(layer, Conv1D) for layer in policy.model.modules())
-    how: dict[str, Any] = {"r": rank, "lora_alpha": alpha, "fan_in_fan_out": turned, "task_type": TaskType.CAUSAL_LM}
-    policy.adapter = Adapter(base, sum_of(policy.model))
+    turned = any(isinstance(layer, Conv1D) for layer in model.modules())
+    kind = TaskType.SEQ_CLS if model.get_output_embeddings() is None else TaskType.CAUSAL_LM  # type: ignore[operator]
+    how: dict[str, Any] = {"r": rank, "lora_alpha": alpha, "fan_in_fan_out": turned, "task_type": kind}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        inject_adapter_in_model(LoraConfig(target_modules="all-linear", **how), policy.model)
+        inject_adapter_in_model(LoraConfig(target_modules="all-linear", **how), model)
+
+
+def fold(model: nn.Module) -> None:
+    """The adapter becomes part of its base, in place: a plain model, all of which moves."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, layer in [*model.named_modules()]:
+        if isinstance(layer, BaseTunerLayer):
+            layer.merge()
+            model.set_submodule(name, layer.get_base_layer())
+    model.requires_grad_(True)
 
 
 def layers(model: nn.Module) -> list[Any]:

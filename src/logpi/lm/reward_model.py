@@ -6,6 +6,7 @@ The model is transformers' ForSequenceClassification with one label, so that tra
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +16,8 @@ from logpi.errors import LogpiError, short
 from logpi.lm import pretrained
 from logpi.lm.fitting import MICRO, ascend
 from logpi.lm.tasks.task import Task, draw
-from logpi.policy.tokens import ids_of
+from logpi.policy.tokens import computing, ids_of
+from logpi.room import Room, slices
 
 Text = list[int]  # a prompt and an answer, as tokens
 
@@ -24,6 +26,7 @@ class RewardModel:
     """r(prompt, answer). Called as a reward function it says no gradient, and what is not finite it refuses."""
 
     name, failed, failures, reason = "reward_model", 0.0, 0, ""  # as a judge has them; it never fails
+    bf16 = False  # it computes in bfloat16
 
     def __init__(self, model: Any, tokenizer: Any, where: str = "new", micro: int = MICRO) -> None:
         self.model, self.tokenizer, self.where, self.micro = model, tokenizer, where, micro
@@ -46,8 +49,10 @@ class RewardModel:
         longest = int(length.max())
         ids = torch.tensor([x + [0] * (longest - len(x)) for x in texts], device=device)
         all_seen = torch.ones_like(ids)  # what is behind the last token is before nothing
-        hidden = self.model.base_model(input_ids=ids, attention_mask=all_seen, use_cache=False).last_hidden_state
-        found = self.model.score(hidden[torch.arange(len(texts)), length - 1])[:, 0]
+        with computing(self.bf16, device):
+            hidden = self.model.base_model(input_ids=ids, attention_mask=all_seen, use_cache=False).last_hidden_state
+        last = hidden[torch.arange(len(texts)), length - 1]
+        found = self.model.score(last.to(self.model.score.weight.dtype))[:, 0]
         return found.to(torch.promote_types(found.dtype, torch.float32))
 
     @torch.no_grad()
@@ -55,11 +60,14 @@ class RewardModel:
         """A reward for each completion: TRL's signature."""
         texts = [self.ids(*x) for x in zip(prompts, completions, strict=True)]
         order, found = sorted(range(len(texts)), key=lambda k: len(texts[k])), [0.0] * len(texts)
-        size = max(1, self.micro // max(map(len, texts), default=1))
-        for at in range(0, len(order), size):
-            here = order[at : at + size]
-            for k, x in zip(here, self.scores([texts[k] for k in here]).tolist(), strict=True):
-                found[k] = x
+        room = Room(max(1, self.micro // max(map(len, texts), default=1)), "text", "use a smaller reward model")
+
+        def each() -> list[float]:
+            parts = [[texts[k] for k in order[here]] for here in slices(len(order), room.size)]
+            return [x for part in parts for x in self.scores(part).tolist()]
+
+        for k, x in zip(order, room(each, len(order)), strict=True):
+            found[k] = x
         for said, x in zip(completions, found, strict=True):
             if not math.isfinite(x):
                 raise LogpiError(f"The reward model {self.where} says {x} of {short(repr(said))}: fit it again.")
@@ -172,4 +180,4 @@ def fit(
     judge: RewardModel, task: Task, seed: int, steps: int, rows: int, lr: float, micro: int = MICRO
 ) -> Iterator[float]:
     """So many steps on preferences; the loss of each, -mean log sigma( r(chosen) - r(rejected) )."""
-    return ascend(judge.model, lambda pairs: preference(judge, pairs, micro), drawn(task, seed, rows), lr, steps)
+    return ascend(judge.model, partial(preference, judge), drawn(task, seed, rows), lr, steps, micro)

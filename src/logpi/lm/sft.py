@@ -1,6 +1,7 @@
 """Supervised: raise log pi of given answers. The same rows, mask and log pi as in a rollout; only Psi is 1 and the data are not ours."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -83,4 +84,4 @@ def warm_up(policy: Tokens, task: Task, seed: int, steps: int, rows: int, lr: fl
 
 def fit(policy: Tokens, task: Task, seed: int, steps: int, rows: int, lr: float, micro: int = MICRO) -> Iterator[float]:
     """So many supervised steps; the loss of each."""
-    return ascend(policy, lambda b: loss(policy, b, micro), examples(policy, task, seed, rows), lr, steps)
+    return ascend(policy, partial(loss, policy), examples(policy, task, seed, rows), lr, steps, micro)

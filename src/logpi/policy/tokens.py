@@ -6,7 +6,7 @@ One causal pass gives every answer; padding stands on the right, where nothing o
 
 import inspect
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -42,6 +42,11 @@ def _chat(tokenizer: Any, prompt: list[dict[str, Any]]) -> str:
     if tokenizer.chat_template is None:
         raise LogpiError("The prompt is a chat, and the tokenizer has no chat template: give texts, or another model.")
     return tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
+
+
+def computing(bf16: bool, device: torch.device) -> AbstractContextManager[Any]:
+    """In bfloat16, or as the weights are."""
+    return torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
 
 
 class Vocabulary:
@@ -134,8 +139,7 @@ class Tokens(nn.Module):
 
     def hidden(self, ids: Tensor, **more: Any) -> Tensor:
         """[B, T] -> [B, T, H]."""
-        on = torch.autocast(ids.device.type, torch.bfloat16) if self.bf16 else nullcontext()
-        with on:
+        with computing(self.bf16, ids.device):
             said = self.body(input_ids=ids, use_cache=bool(more), **more).last_hidden_state
         return said.to(self.head.project.weight.dtype)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from torch import nn
 
 from logpi.device import pick
 from logpi.errors import LogpiError
@@ -30,7 +29,12 @@ class Fitting:
     lr: Positive = 1e-3  # learning rate; models that are not new want about 1e-5
     rows: Count = 128  # examples in each step
     seed: Annotated[int, Between(0, 2**63 - 1)] = 0  # of new weights, and of the order of examples
+    lora: Annotated[int, Between(0)] = (
+        0  # rank of an adapter, which alone is fitted and then made part of the model; 0: all weights
+    )
+    lora_alpha: Positive | None = None  # what it says counts alpha / rank; else twice the rank
     micro: Count = 16384  # tokens through the model at once: memory only
+    bf16: bool = False  # the model computes in bfloat16; weights and the loss stay float32
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"  # where tensors live
     threads: Count | None = None  # of torch; else one for small models, and all cores for others
 
@@ -41,11 +45,12 @@ class Fitting:
 
 def prepared(given: Fitting) -> Any:
     """The task or the data, once it is sure that the folder is new."""
-    from logpi.lm import pretrained, tasks
+    from logpi.lm import lora, pretrained, tasks
     from logpi.lm.data import Table
     from logpi.run.language import must_have_transformers
 
     must_have_transformers()
+    lora.must_have_rank(given.lora, given.lora_alpha)
     pretrained.must_be_new(given.out)
     return Table(given.data) if given.data else tasks.find(given.task, given.level)
 
@@ -70,11 +75,26 @@ def held_out(task: Any, seed: int, kind: Literal["example", "preference"]) -> tu
     return [draw(task, "test", seed, k, kind) for k in range(many)], name
 
 
-def place(model: nn.Module, given: Fitting) -> None:
-    """Where and how it computes: float32, on as many threads as its size is worth."""
+def place(model: Any, given: Fitting) -> None:
+    """Where and how it computes, and what of it moves: float32, on as many threads as its size is worth; an adapter alone."""
     small = sum(p.numel() for p in model.parameters()) <= SMALL
     torch.set_num_threads(given.threads or (1 if small else os.cpu_count() or 1))
     model.to(pick(given.device), torch.float32)
+    if given.lora:
+        from logpi.lm import lora
+
+        lora.put_in(model, given.lora, given.lora_alpha or 2 * given.lora, given.seed)
+        for p in model.score.parameters() if hasattr(model, "score") else ():
+            p.requires_grad_(True)  # a new line has nothing to be adapted
+
+
+def keep(model: Any, tokenizer: Any, given: Fitting) -> None:
+    """The new folder, an adapter made part of the model."""
+    from logpi.lm import lora, pretrained
+
+    if given.lora:
+        lora.fold(model)
+    pretrained.save(model, tokenizer, given.out)
 
 
 def told(losses: Iterator[float], steps: int) -> tuple[float, float]:

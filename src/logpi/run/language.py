@@ -71,11 +71,11 @@ class Text:
 def assemble(method: Any, settings: Text, name: str, weights: Path | None, engine: Any = None) -> Parts:
     """Everything that `loop` needs, built from one seed. weights: a checkpoint, whose model is taken. engine: the caller's own."""
     must_have_transformers()
-    if settings.lora_alpha is not None and not settings.lora:
-        raise LogpiError("--lora-alpha is the weight of an adapter, and there is none: give --lora, its rank.")
     from logpi.lm.correction import Correction
+    from logpi.lm.lora import must_have_rank
     from logpi.rollout.language import Language
 
+    must_have_rank(settings.lora, settings.lora_alpha)
     device, rewards = pick(settings.device), rewards_of(settings)
     task = rewards.task
     seeds = torch.randint(2**31, (4,), generator=torch.Generator().manual_seed(settings.seed)).tolist()

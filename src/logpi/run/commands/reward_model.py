@@ -1,7 +1,7 @@
 """logpi reward-model"""
 
 from logpi.page import page
-from logpi.run.fitting import Fitting, held_out, letters_of, place, prepared, told
+from logpi.run.fitting import Fitting, held_out, keep, letters_of, place, prepared, told
 from logpi.run.flags import parse
 
 HOW = "--kl 0.5 --value-coef 0.02 --lr 3e-4 --envs 64"  # rewards are large, and the critic shares the model's body
@@ -24,6 +24,7 @@ def main(args: list[str]) -> None:
     from logpi.lm import pretrained, reward_model
 
     judge = reward_model.begin(given.model, letters_of(task) if given.model in pretrained.SIZES else "", given.seed)
+    judge.bf16 = given.bf16
     place(judge.model, given)
     held, name = held_out(task, given.seed, "preference")
     for pair in held:
@@ -31,7 +32,7 @@ def main(args: list[str]) -> None:
     losses = reward_model.fit(judge, task, given.seed, given.steps, given.rows, given.lr, given.micro)
     first, last = told(losses, given.steps)
     right = reward_model.accuracy(judge, held)
-    pretrained.save(judge.model, judge.tokenizer, given.out)
+    keep(judge.model, judge.tokenizer, given)
     print(f"{given.where}: loss {first:.4f} -> {last:.4f}; accuracy {right:.3f} on {len(held)} pairs {name}")
     model = given.model if given.model not in pretrained.SIZES else "DIR"
     more = "" if task.limit else " --max-tokens N"

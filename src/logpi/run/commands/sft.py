@@ -1,7 +1,7 @@
 """logpi sft"""
 
 from logpi.page import page
-from logpi.run.fitting import Fitting, held_out, letters_of, place, prepared, told
+from logpi.run.fitting import Fitting, held_out, keep, letters_of, place, prepared, told
 from logpi.run.flags import parse
 
 
@@ -23,7 +23,7 @@ def main(args: list[str]) -> None:
 
     letters = letters_of(task) if given.model in pretrained.SIZES else ""
     model, tokenizer = pretrained.begin(given.model, letters, given.seed)
-    policy = Tokens(model.eval(), tokenizer)
+    policy = Tokens(model.eval(), tokenizer, bf16=given.bf16)
     place(policy.model, given)
     held, name = held_out(task, given.seed, "example")
     test = sft.shown(policy, task, held)
@@ -31,7 +31,7 @@ def main(args: list[str]) -> None:
     first, last = told(losses, given.steps)
     with torch.no_grad():
         beyond = -float(sum(sft.loss(policy, test, given.micro)))
-    pretrained.save(policy.model, policy.tokenizer, given.out)
+    keep(policy.model, policy.tokenizer, given)
     print(f"{given.where}: loss per token {first:.4f} -> {last:.4f}; {beyond:.4f} of {len(held)} answers {name}")
     more = "" if task.limit else " --max-tokens N"
     print(f"written to {given.out}; next: logpi train grpo {given.source}{more} --model {given.out}")
