@@ -19,7 +19,9 @@ from logpi.batch import Batch
 from logpi.errors import LogpiError, short
 from logpi.policy import movable, prompts
 
-CHUNK = 2**24  # logits held at once where they need not all be: 64 MiB in float32; of less than 32 MiB the C library keeps what is freed
+CHUNK = (
+    2**24
+)  # logits held at once where they need not all be: 64 MiB in float32; of less than 32 MiB the C library keeps what is freed
 
 
 Prompt = str | list[dict[str, Any]]  # a text, or a chat
