@@ -88,3 +88,11 @@ def test_a_loss_of_zero_is_explained_once_and_only_where_it_is_zero(call, tmp_pa
     for surrogate, slope in ((0.02, 0.5), (0.0, 0.0), (5e-4, 0.01)):
         assert why_zero(SimpleNamespace(metrics={"surrogate": surrogate, "grad_norm": slope})) == ""
     assert why_zero(SimpleNamespace(metrics={})) == "", "a natural step says no surrogate"
+
+
+def test_groups_that_all_lack_a_signal_are_told(call, tmp_path):
+    (tmp_path / "flat.py").write_text("def f(prompts, completions, **columns):\n    return [0.5] * len(prompts)\n")
+    loud = [x for x in small("grpo") if x != "--quiet"]
+    code, out, err = call(*loud, "--steps", "100", "--reward", "flat.py:f")
+    assert code == 0, err
+    assert out.count("no group has a signal: the rewards in each are equal") == 1 and "the loss is 0" not in out

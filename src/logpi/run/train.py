@@ -205,7 +205,12 @@ def tell_fallbacks(parts: Parts, display: Display) -> None:
 
 
 def why_zero(record: Record) -> str:
-    """A loss of 0 that is none, explained once."""
+    """A loss of 0 that is none, explained once; and one that is, for no group has a signal."""
+    if record.metrics.get("groups_without_signal") == 1:
+        return (
+            "no group has a signal: the rewards in each are equal, and nothing is learnt from them; where that stays so,"
+            " change --level, give a larger --group, or begin with a --warmup"
+        )
     surrogate, slope = (record.metrics.get(name, 0.0) for name in ("surrogate", "grad_norm"))
     if abs(surrogate) > NOTHING or slope <= 100 * abs(surrogate):
         return ""
