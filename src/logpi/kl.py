@@ -15,8 +15,12 @@ After the first minibatch the actions come from pi_old, not pi; `live` corrects 
 then every estimate that is unbiased in value has the right gradient as well.
 """
 
+import math
+
 import torch
 from torch import Tensor
+
+from logpi.errors import LogpiError
 
 
 def k1(log_pi: Tensor, log_other: Tensor) -> Tensor:
@@ -38,6 +42,9 @@ def k3(log_pi: Tensor, log_other: Tensor) -> Tensor:
     return x.expm1() - x
 
 
+ESTIMATES = {"k1": k1, "k2": k2, "k3": k3}
+
+
 def live(estimate: Tensor, log_pi: Tensor, log_pi_old: Tensor) -> Tensor:
     """rho x estimate, rho = pi / pi_old with its gradient: the estimate for actions drawn from pi_old."""
     return (log_pi - log_pi_old).exp() * estimate
@@ -50,6 +57,25 @@ def from_old(log_pi: Tensor, log_pi_old: Tensor) -> Tensor:
     """
     log_rho = log_pi - log_pi_old
     return log_rho.exp() * log_rho - log_rho.expm1()
+
+
+def controlled(
+    beta: float, log_pi: Tensor, log_ref: Tensor | None, mask: Tensor, target: float | None, horizon: float
+) -> float:
+    """beta (1 + e N / horizon), e = KL / target - 1 held within 0.2: the weight that leads KL(pi || ref) of whole rows to `target`.
+
+    log_pi, log_ref, mask [..., T] of N rows of pi; their KL is the mean sum of k1. target None: beta stays. Ziegler et al. 2019,
+    section 2.2, in the form of their code, where N / horizon stands for a gain of an iteration.
+    """
+    if target is None:
+        return beta
+    if log_ref is None:
+        raise LogpiError(
+            "kl_target leads the weight of a KL to the reference policy, and that is 0: give --kl above 0."
+        )
+    reached = float(torch.where(mask, k1(log_pi, log_ref), 0.0).sum(-1).mean())
+    error = min(max(reached / target - 1, -0.2), 0.2)
+    return beta * (1 + error * math.prod(mask.shape[:-1]) / horizon)
 
 
 def categorical(p: Tensor, q: Tensor) -> Tensor:

@@ -111,7 +111,7 @@ def update(parts: Parts, batch: Batch) -> tuple[Batch, dict[str, Any]]:
         if parts.critic is not None and parts.critic_optimizer is not None:
             info |= critics.fit(parts.critic, policy, rows, parts.critic_optimizer, critics.plan(method), parts.fused)
     info = read_once(info | noisy | rows.in_memory(rows.batch, lambda b: measure(parts, rows, surrogate, bool(noisy))))
-    check_first_ratio(info.get("first_ratio_error", 0.0), batch, policy.bf16)
+    check_firsts(parts, info.get("first_ratio_error", 0.0), batch)
     if rows.room.halved:
         state["micro"], info["micro"] = rows.room.size, float(rows.room.size or 0)
     if hasattr(method, "adapt"):
@@ -138,7 +138,8 @@ def anneal(parts: Parts) -> None:
 def measure(parts: Parts, rows: Rows, surrogate: Surrogate, ess: bool = False) -> dict[str, Tensor]:
     """What the update did, over all rows: the KL, the clip fraction, the entropy, the critic's explained variance.
 
-    ess: the effective share of its actions, too.
+    And how far the policy that drew the actions is from the reference, where there is one. ess: the effective share of
+    its actions, too.
     """
     both = option(parts.method, "clip") or 0.2
     low, high = (option(parts.method, f"clip_{side}") or both for side in ("low", "high"))
@@ -151,6 +152,8 @@ def measure(parts: Parts, rows: Rows, surrogate: Surrogate, ess: bool = False) -
             for part, _ in rows.parts(rows.batch, rows.batch.mask)
         )
         info["ess"] = noise.ess(torch.cat([*own]))
+    if rows.batch.log_ref is not None:  # unbiased, whatever estimate the page has
+        info["kl_ref"] = average.per_action(kl.k3(rows.batch.log_pi, rows.batch.log_ref), rows.batch.mask)
     if surrogate.first_ratio is not None:
         info["first_ratio_error"] = surrogate.first_ratio
     return info
@@ -179,21 +182,39 @@ def compared(parts: Parts, rows: Rows, low: float, high: float) -> dict[str, Any
     return info
 
 
+def check_firsts(parts: Parts, ratio_error: float, batch: Batch) -> None:
+    """What is known before the first step: the ratio to the policy that drew is 1, and so is that to a reference which is the first
+    policy, in the first iteration."""
+    check_first_ratio(ratio_error, batch, parts.policy.bf16)
+    named = parts.config.get("run", {}).get("reference", "")  # none named: it is the first policy
+    if named is None and batch.log_ref is not None and not parts.state["iteration"]:
+        check_first_kl(float((batch.log_pi - batch.log_ref)[batch.mask].expm1().abs().amax()), batch, parts.policy.bf16)
+
+
 def check_first_ratio(error: float, batch: Batch, bf16: bool = False) -> None:
-    """pi / pi_old is 1 before the first step, to rounding, or sampler and trainer mean different policies.
+    """pi / pi_old is 1 before the first step, to rounding, or sampler and trainer mean different policies."""
+    reason = "sampler and trainer disagree about log pi; has the network a random or a batch-dependent layer?"
+    must_be_one(error, batch, bf16, "The first ratio pi / pi_old", reason)
+
+
+def check_first_kl(error: float, batch: Batch, bf16: bool = False) -> None:
+    """pi / pi_ref is 1, to rounding: the KL of a policy to itself is 0."""
+    reason = "the reference is the first policy, so their KL is 0; do both compute in one mode and one type?"
+    must_be_one(error, batch, bf16, "Before the first step pi / pi_ref", reason)
+
+
+def must_be_one(error: float, batch: Batch, bf16: bool, name: str, reason: str) -> None:
+    """A ratio that is off 1 by `error`, at most, is 1 to rounding; the error says what else it means.
 
     In bfloat16 that rounding depends on how many rows go through a network at once: far from 1 it is a warning.
     """
     if bf16:
         if not error <= COARSE:
-            warnings.warn(
-                f"The first ratio pi / pi_old is off 1 by {error:.2f}, in bfloat16: use --no-bf16.", stacklevel=2
-            )
+            warnings.warn(f"{name} is off 1 by {error:.2f}, in bfloat16: use --no-bf16.", stacklevel=3)
         return
     rounding = ROUNDING[batch.log_pi.dtype]
     if not (error <= rounding or error <= rounding * float(batch.log_pi[batch.mask].abs().amax())):
-        reason = "sampler and trainer disagree about log pi; has the network a random or a batch-dependent layer?"
-        raise LogpiError(f"The first ratio pi / pi_old is off 1 by {error:.1e}: {reason}")
+        raise LogpiError(f"{name} is off 1 by {error:.1e}: {reason}")
 
 
 def read_once(info: dict[str, Any]) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from logpi.exact.estimators import Choice, Estimator
 from logpi.exact.expectation import Moments, figures, intervals, moments, surrogate_of
 from logpi.exact.problem import Direction, Problem
 from logpi.exact.verdict import surrogate_and_rows
+from logpi.methods import METHODS
 
-Factor = Literal["psi", "baseline", "objective", "average", "kl"]
-FACTORS: tuple[Factor, ...] = get_args(Factor)
+Factor = Literal["psi", "baseline", "objective", "average", "kl", "method"]
+FACTORS: tuple[Factor, ...] = get_args(Factor)[:-1]  # the factors; a method is a choice of all of them
 LAMBDAS = (0.0, 0.5, 0.9, 1.0)
 
 
@@ -65,7 +66,7 @@ def table(
     seed: int = 0,
     factors: tuple[Factor, ...] = FACTORS,
 ) -> Iterator[Row]:
-    """A row for each variant. The KL is judged alone, without rewards, undiscounted."""
+    """A row for each variant, or for each method as its page is. The KL is judged alone, without rewards, undiscounted."""
     directions = problem.directions()
     silent = dataclasses.replace(problem.without_reward(), gamma=1.0) if problem.reference is not None else None
     for factor, name, choice in varied(base, factors if silent else tuple(x for x in factors if x != "kl")):
@@ -75,6 +76,9 @@ def table(
         found = moments(where, surrogate_of(page), page.rows, rows, samples, seed, symmetric=True)
         towards = where.directions(choice.beta) if factor == "kl" else directions
         yield Row(factor, name, found, towards, choice)
+    for name, method in METHODS.items() if "method" in factors else ():
+        _, surrogate, kind = surrogate_and_rows(method, problem)
+        yield Row("method", name, moments(problem, surrogate, kind, rows, samples, seed), directions)
 
 
 def single(

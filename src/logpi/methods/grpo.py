@@ -9,8 +9,6 @@ from logpi import average, kl, objective, psi
 from logpi.page import Count, NonNegative, Positive, Several, page
 from logpi.step.gradient import ascend
 
-ESTIMATES = {"k1": kl.k1, "k2": kl.k2, "k3": kl.k3}
-
 
 @page
 class GRPO:
@@ -22,7 +20,10 @@ class GRPO:
     clip_low: Positive = 0.2  # how far the ratio may fall and still be paid
     clip_high: Positive = 0.2  # how far it may rise
     kl: NonNegative = 0.0  # beta, weight of the KL to the reference policy
-    kl_estimate: Literal["k1", "k2", "k3"] = "k3"  # how that KL is estimated (k1 has gradient 0)
+    kl_in: Literal["objective", "reward"] = "objective"  # where that KL stands
+    kl_estimate: Literal["k1", "k2", "k3"] = (
+        "k3"  # how it is estimated: k1 is right in the reward, and 0 in the objective
+    )
     kl_live: bool = False  # weigh the estimate by the live ratio: unbiased after the first minibatch
     entropy: NonNegative = 0.0  # weight of the entropy bonus
     lr: Positive = 1e-3  # learning rate
@@ -36,13 +37,15 @@ class GRPO:
 
     def psi(self, b, state):
         ret = b.reward.sum(-1)
+        if self.reference and self.kl_in == "reward":
+            ret = ret - self.kl * kl.ESTIMATES[self.kl_estimate](b.log_pi, b.log_ref).sum(-1)
         credit = psi.group_standardise(ret) if self.scale else psi.group_mean(ret)
         return credit[..., None].expand_as(b.reward), None
 
     def objective(self, now, b, state):
         surrogate = objective.clip(now.log_pi, b.log_pi, b.psi, self.clip_low, self.clip_high)
-        if self.reference:
-            estimate = ESTIMATES[self.kl_estimate](now.log_pi, b.log_ref)
+        if self.reference and self.kl_in == "objective":
+            estimate = kl.ESTIMATES[self.kl_estimate](now.log_pi, b.log_ref)
             surrogate = surrogate - self.kl * (kl.live(estimate, now.log_pi, b.log_pi) if self.kl_live else estimate)
         return surrogate + self.entropy * now.entropy
 

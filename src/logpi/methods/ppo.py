@@ -21,6 +21,8 @@ class PPO:
     lam: Fraction = 0.95  # GAE: 0 trusts the critic, 1 the rewards
     from_start: bool = False  # times gamma^t too: unbiased for the discounted J
     kl: NonNegative = 0.0  # beta, weight in the reward of the KL to the reference policy
+    kl_target: Positive | None = None  # nats of a row to which beta leads that KL; none: beta stays
+    kl_horizon: Count = 10_000  # rows in which beta follows: large is slow
     clip: Positive = 0.2  # how far the ratio is paid for moving from 1
     entropy: NonNegative = 0.01  # weight of the entropy bonus
     value_coef: NonNegative = 0.5  # weight of the critic's error
@@ -34,16 +36,13 @@ class PPO:
     normalise: Literal["batch", "minibatch", "none"] = "batch"  # over what A is standardised
     recompute: bool = False  # A and the targets anew from V before each pass
 
-    rows, critic = "segments", "v"
-    reference = property(lambda self: self.kl > 0)
+    rows, critic, reference = "segments", "v", property(lambda self: self.kl > 0)
 
     def psi(self, b, state):
-        reward = b.reward - self.kl * kl.k1(b.log_pi, b.log_ref) if self.reference else b.reward
+        reward = b.reward - state.get("kl", self.kl) * kl.k1(b.log_pi, b.log_ref) if self.reference else b.reward
         credit = psi.gae(reward, b.value, b.value_next, b.terminated, b.truncated, self.gamma, self.lam)
-        target = b.value + credit
-        if self.from_start:
-            credit = psi.discount_from_start(credit, b.ended, self.gamma, b.start)
-        return psi.standardise(credit, b.mask) if self.normalise == "batch" else credit, target
+        used = psi.discount_from_start(credit, b.ended, self.gamma, b.start) if self.from_start else credit
+        return psi.standardise(used, b.mask) if self.normalise == "batch" else used, b.value + credit
 
     def objective(self, now, b, state):
         return objective.clip(now.log_pi, b.log_pi, b.psi, self.clip, self.clip) + self.entropy * now.entropy
@@ -52,7 +51,10 @@ class PPO:
         return average.weights("per_action", mask)
 
     def step(self, surrogate, kl, rows, optimizer):
-        passes = (self.epochs, self.minibatches, self.max_grad_norm)
+        passes = (self.epochs, self.minibatches, self.max_grad_norm, kl, self.target_kl)
         each = psi.standardise_sample if self.normalise == "minibatch" else None
-        again = surrogate.refresh if self.recompute else None
-        return ascend(surrogate, rows, optimizer, *passes, kl, self.target_kl, each, again)
+        return ascend(surrogate, rows, optimizer, *passes, each, surrogate.refresh if self.recompute else None)
+
+    def adapt(self, state, info):
+        beta, b = state.get("kl", self.kl), info["batch"]
+        return state | {"kl": kl.controlled(beta, b.log_pi, b.log_ref, b.mask, self.kl_target, self.kl_horizon)}

@@ -13,6 +13,7 @@ SHOWN = {
     "return": "return (last 100)",
     "length": "episode length",
     "kl": "KL(old || new)",
+    "kl_ref": "KL(old || reference)",
     "clip_fraction": "clip fraction",
     "entropy": "entropy",
     "explained_variance": "explained variance",
