@@ -60,22 +60,20 @@ def from_old(log_pi: Tensor, log_pi_old: Tensor) -> Tensor:
 
 
 def controlled(
-    beta: float, log_pi: Tensor, log_ref: Tensor | None, mask: Tensor, target: float | None, horizon: float
+    weight: float, log_pi: Tensor, log_ref: Tensor | None, mask: Tensor, target: float | None, horizon: float
 ) -> float:
-    """beta (1 + e N / horizon), e = KL / target - 1 held within 0.2: the weight that leads KL(pi || ref) of whole rows to `target`.
+    """weight (1 + e N / horizon), e = KL / target - 1 held within 0.2: the KL(pi || ref) of whole rows is led to `target`.
 
-    log_pi, log_ref, mask [..., T] of N rows of pi; their KL is the mean sum of k1. target None: beta stays. Ziegler et al. 2019,
-    section 2.2, in the form of their code, where N / horizon stands for a gain of an iteration.
+    log_pi, log_ref, mask [..., T] of N rows of pi; their KL is the mean sum of k1. target None: the weight stays. Ziegler et al.
+    2019, section 2.2, as their code has it, where N / horizon is the gain of an iteration.
     """
     if target is None:
-        return beta
+        return weight
     if log_ref is None:
-        raise LogpiError(
-            "kl_target leads the weight of a KL to the reference policy, and that is 0: give --kl above 0."
-        )
+        raise LogpiError("kl_target leads the weight of a KL to the reference policy, which is 0: give --kl above 0.")
     reached = float(torch.where(mask, k1(log_pi, log_ref), 0.0).sum(-1).mean())
     error = min(max(reached / target - 1, -0.2), 0.2)
-    return beta * (1 + error * math.prod(mask.shape[:-1]) / horizon)
+    return weight * (1 + error * math.prod(mask.shape[:-1]) / horizon)
 
 
 def categorical(p: Tensor, q: Tensor) -> Tensor:

@@ -66,6 +66,7 @@ class Log:
     method: dict[str, Any] = field(default_factory=dict)  # the section of config.toml
     space: Any = None  # of the actions
     whole: bool = True  # it has a checkpoint that can be loaded
+    text: bool = False  # of a language model
 
     def column(self, name: str) -> list[float]:
         """A metric where it is a finite number."""
@@ -125,7 +126,8 @@ def read(run: Path) -> Log:
     with contextlib.suppress(LogpiError, OSError):
         folder, whole = choose(run)[0], True
         space = described(folder / "policy.json")[1]["actions"]
-    return Log(list(rows(run)), status, table.asked(run).get("method", {}), space, whole)
+    asked = table.asked(run)
+    return Log(list(rows(run)), status, asked.get("method", {}), space, whole, "task" in asked.get("run", {}))
 
 
 def last_quarter(column: list[float]) -> list[float]:

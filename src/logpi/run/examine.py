@@ -73,7 +73,7 @@ def examine(run: Path, given: dict[str, Any]) -> Live:
             if folder.is_dir():
                 raise
             return examine(run, given)  # the run goes on, and has newer ones
-        with contextlib.closing(parts.collect.envs):
+        with contextlib.closing(parts.collect):
             return measured(parts, folder.name)
 
 
@@ -133,7 +133,9 @@ def rollout(b: Batch, bf16: bool) -> dict[str, Any]:
 
 def normalisers(parts: Parts) -> dict[str, float]:
     """How far what the rollout saw is from what was stored; of those that have seen something."""
-    found = {}
+    found = dict[str, float]()
+    if parts.policy.pack:
+        return found
     policy, raw, returns = parts.policy, parts.collect.unseen_obs, parts.collect.unseen_returns
     if policy.normaliser is not None and raw is not None and policy.normaliser.count > 0:
         z = (raw.to(policy.normaliser.mean) - policy.normaliser.mean) * (policy.normaliser.var + 1e-8).rsqrt()
@@ -194,7 +196,7 @@ def slope(parts: Parts, b: Batch, weight: Tensor) -> Tensor:
 def leaks(parts: Parts, batch: Batch, rows: Rows, g: Tensor) -> dict[str, float]:
     """What the masked slots reach: the relative change of credit and gradient when they hold garbage, and weights there."""
     try:
-        _, other, g_other = prepared(parts, spoilt(batch))
+        _, other, g_other = prepared(parts, (spoilt_text if parts.policy.pack else spoilt)(batch))
     except LogpiError:  # NaN in the credit
         return {"credit": torch.inf, "gradient": torch.inf, "weight": 0.0}
     assert rows.batch.psi is not None and other.batch.psi is not None
@@ -211,6 +213,20 @@ def apart(x: Tensor, y: Tensor) -> float:
     """max |x - y| / max |x|; infinite where y is not finite."""
     gap = (x - y).abs().amax()
     return float(torch.where(gap.isfinite(), gap / x.abs().amax().clamp(min=1e-8), torch.inf))
+
+
+def spoilt_text(b: Batch) -> Batch:
+    """PADDING masked slots more behind each row; other tokens there and behind the last action, NaN in every masked slot."""
+    behind = b.mask.flip(-1).cumsum(-1).flip(-1) == 0
+    numbers = {
+        f.name: x for f in dataclasses.fields(b) if isinstance(x := getattr(b, f.name), Tensor) and f.name != "start"
+    }
+    for name, x in numbers.items():
+        if x.is_floating_point():
+            numbers[name] = torch.where(b.mask, x, torch.nan)
+        elif name in ("obs", "action"):
+            numbers[name] = torch.where(behind, x.roll(1, -1), x)
+    return b.with_(**{name: torch.nn.functional.pad(x, (0, PADDING)) for name, x in numbers.items()}, scores=None)
 
 
 def spoilt(b: Batch) -> Batch:

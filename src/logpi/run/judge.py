@@ -2,6 +2,7 @@
 
 import math
 
+from logpi.loop import COARSE
 from logpi.run.doctor import NEAR, RATIO, STILL, Finding, Log, State
 from logpi.run.examine import Live
 from logpi.run.table import figure
@@ -26,6 +27,8 @@ def fresh(log: Log, live: Live) -> Finding:
 def ratio(log: Log, live: Live) -> Finding:
     name, history = "first ratio", log.column("first_ratio_error")
     told = f"at most {max(history):.1e} in the log" if history else "none in the log"
+    if max(history, default=0.0) > COARSE:
+        return Finding(name, "wrong", f"|pi / pi_old - 1| {told}", RATIO)
     if live.first_ratio is None:
         return Finding(name, "ok" if history else "not measured", f"|pi / pi_old - 1| {told}" if history else NO_BATCH)
     seen = f"|pi / pi_old - 1| up to {live.first_ratio:.1e} before any step, {told}"

@@ -10,7 +10,7 @@ import tyro
 from rich.table import Table
 
 from logpi.errors import LogpiError
-from logpi.run import doctor, examine, judge
+from logpi.run import doctor, doctor_text, examine, judge
 from logpi.run.doctor import Finding
 from logpi.run.examine import Live
 from logpi.run.flags import parse
@@ -20,9 +20,24 @@ from logpi.run.table import plain, printer
 # A cause before what follows from it: the first that is wrong is the one to mend.
 ORDER = (
     *("run", "fresh batch", "NaN", "first ratio", "first KL", "masks", "direction"),
-    *("step size", "signal", "line search", "movement", "critic", "entropy"),
+    *(
+        "rewards",
+        "step size",
+        "signal",
+        "groups",
+        "line search",
+        "movement",
+        "critic",
+        "entropy",
+        "length",
+        "reference",
+    ),
     *("normaliser", "return", "environments", "memory"),
 )
+TEXT = ("rewards", "groups", "length", "reference")  # of language models alone
+CONTROL = ("normaliser", "environments")  # of the others
+
+OWN = ("method", "env", "network", "wrap", "task", "reward")  # flags that name code of the user's
 
 
 @dataclass
@@ -36,14 +51,19 @@ class Doctor:
     env: str | None = None  # ./file.py:MyEnv, the same
     network: str | None = None  # ./file.py:build, the same
     wrap: tuple[str, ...] = ()  # ./file.py:MyWrapper, the same
+    task: str | None = None  # ./file.py:MyTask, the same
+    reward: tuple[str, ...] = ()  # ./file.py:f, the same
     json: bool = False  # one object for scripts
 
 
 def main(args: list[str]) -> int:
     given = parse(Doctor, args, "logpi doctor")
     log = doctor.read(given.run)
-    live = look(given.run, {k: getattr(given, k) for k in ("method", "env", "network", "wrap")}, given.live)
-    found = [check(log) for check in doctor.CHECKS] + [check(log, live) for check in judge.CHECKS]
+    live = look(given.run, {k: getattr(given, k) for k in OWN}, given.live)
+    found = [check(log, live) for check in judge.CHECKS] + [check(log) for check in doctor.CHECKS]
+    if log.text:
+        own = {f.name: f for f in [check(log) for check in doctor_text.CHECKS]}
+        found = [f for f in found if f.name not in {*CONTROL, *own}] + [*own.values()]
     found.sort(key=lambda finding: ORDER.index(finding.name))
     wrong, odd = ([f for f in found if f.state == state] for state in ("wrong", "look"))
     advice = advise(next(iter(wrong + odd), None))
