@@ -42,9 +42,6 @@ def k3(log_pi: Tensor, log_other: Tensor) -> Tensor:
     return x.expm1() - x
 
 
-ESTIMATES = {"k1": k1, "k2": k2, "k3": k3}
-
-
 def live(estimate: Tensor, log_pi: Tensor, log_pi_old: Tensor) -> Tensor:
     """rho x estimate, rho = pi / pi_old with its gradient: the estimate for actions drawn from pi_old."""
     return (log_pi - log_pi_old).exp() * estimate

@@ -57,7 +57,9 @@ def ask(capsys: pytest.CaptureFixture[str]) -> Any:
         code = cli.dispatch(["doctor", str(path), "--json", *shlex.split(flags)])
         told = json.loads(capsys.readouterr().out)
         found = {f["name"]: Finding(**f) for f in told["findings"]}
-        assert [*found] == [*command.ORDER] and told["wrong"] == sum(f.state == "wrong" for f in found.values())
+        assert [*found] == [x for x in command.ORDER if x not in command.TEXT] and told["wrong"] == sum(
+            f.state == "wrong" for f in found.values()
+        )
         return code, found, told["advice"]
 
     return run

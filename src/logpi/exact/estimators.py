@@ -27,6 +27,7 @@ KL = Literal["none", "k1", "k2", "k3", "k1_live", "k2_live", "k3_live", "exact",
 RETURNS = ("total", "to_go", "q")  # credit that a baseline is subtracted from
 GROUPED = {"group_mean": psi.group_mean, "group_leave_one_out": psi.leave_one_out}
 BATCH_MADE = {"mean": psi.mean, "time": psi.time_mean, "leave_one_out": psi.others_time_mean}
+ESTIMATES = {"k1": kl.k1, "k2": kl.k2, "k3": kl.k3}
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Estimator:
         """(Psi, None), [..., T]; groups are the last axis of rows."""
         c = self.choice
         if c.kl.endswith("_reward"):
-            b = b.with_(reward=b.reward - c.beta * kl.ESTIMATES[c.kl[:2]](b.log_pi, ref_of(b)))
+            b = b.with_(reward=b.reward - c.beta * ESTIMATES[c.kl[:2]](b.log_pi, ref_of(b)))
         rho = (state["log_pi"] - b.log_pi).exp() if "log_pi" in state else torch.ones_like(b.log_pi)
         credit = less_baseline(c, vtrace(c, b, rho) if c.psi == "vtrace" else CREDIT[c.psi](c, b), b)
         if c.from_start and c.psi != "total":  # a total return is discounted from the start as it is
@@ -103,7 +104,7 @@ class Estimator:
         if c.kl == "exact":
             ref_of(b)
             return gain - c.beta * now.kl_ref
-        estimate = kl.ESTIMATES[c.kl[:2]](now.log_pi, ref_of(b))
+        estimate = ESTIMATES[c.kl[:2]](now.log_pi, ref_of(b))
         return gain - c.beta * (kl.live(estimate, now.log_pi, b.log_pi) if c.kl.endswith("_live") else estimate)
 
     def average(self, mask: Tensor) -> Tensor:

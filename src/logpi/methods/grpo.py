@@ -9,6 +9,8 @@ from logpi import average, kl, objective, psi
 from logpi.page import Count, NonNegative, Positive, Several, page
 from logpi.step.gradient import ascend
 
+ESTIMATES = {"k1": kl.k1, "k2": kl.k2, "k3": kl.k3}
+
 
 @page
 class GRPO:
@@ -38,14 +40,14 @@ class GRPO:
     def psi(self, b, state):
         ret = b.reward.sum(-1)
         if self.reference and self.kl_in == "reward":
-            ret = ret - self.kl * kl.ESTIMATES[self.kl_estimate](b.log_pi, b.log_ref).sum(-1)
+            ret = ret - self.kl * ESTIMATES[self.kl_estimate](b.log_pi, b.log_ref).sum(-1)
         credit = psi.group_standardise(ret) if self.scale else psi.group_mean(ret)
         return credit[..., None].expand_as(b.reward), None
 
     def objective(self, now, b, state):
         surrogate = objective.clip(now.log_pi, b.log_pi, b.psi, self.clip_low, self.clip_high)
         if self.reference and self.kl_in == "objective":
-            estimate = kl.ESTIMATES[self.kl_estimate](now.log_pi, b.log_ref)
+            estimate = ESTIMATES[self.kl_estimate](now.log_pi, b.log_ref)
             surrogate = surrogate - self.kl * (kl.live(estimate, now.log_pi, b.log_pi) if self.kl_live else estimate)
         return surrogate + self.entropy * now.entropy
 

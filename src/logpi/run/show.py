@@ -100,14 +100,16 @@ def _called(function: Any, page: type | None = None) -> dict[FunctionType, bool]
 
 def _named(node: ast.AST, space: dict[str, Any]) -> list[Any]:
     """What a name or an attribute of a module stands for; the values of a literal table of functions."""
+    if (
+        isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and isinstance(space.get(node.value.id), ModuleType)
+    ):
+        return [getattr(space[node.value.id], node.attr, None)]
     if isinstance(node, ast.Name):
-        thing, name = space.get(node.id), node.id
-    elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-        module, name = space.get(node.value.id), node.attr
-        thing = getattr(module, name, None) if isinstance(module, ModuleType) else None
-    else:
-        return []
-    return list(thing.values()) if isinstance(thing, dict) and name.isupper() else [thing]
+        thing = space.get(node.id)
+        return list(thing.values()) if isinstance(thing, dict) and node.id.isupper() else [thing]
+    return []
 
 
 def _words(function: FunctionType) -> list[str]:
