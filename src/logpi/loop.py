@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -165,15 +166,19 @@ def compared(parts: Parts, rows: Rows, low: float, high: float) -> dict[str, Any
     The KL is exact, or, where the distributions that drew the actions were not kept, estimated by k3: unbiased too; of a
     language model all of it is measured on a sample of the rows, evenly spaced.
     """
-    found: dict[str, list[Tensor]] = {"kl": [], "clip_fraction": [], "entropy": []}
+    found = defaultdict[str, list[Tensor]](list)
     looked = rows.batch[:: max(1, len(rows) // LOOKED)] if rows.pack else rows.batch
     for part, weight in rows.parts(looked, average.weights("per_action", looked.mask)):
         now = Now(parts.policy, None, part)
         change = (now.log_pi - part.log_pi).expm1()
-        outside = ((change < -low) | (change > high)).to(part.log_pi)
         divergence = kl.k3(part.log_pi, now.log_pi) if part.params is None else now.kl_old
-        for name, x in (("kl", divergence), ("clip_fraction", outside), ("entropy", now.entropy)):
-            found[name].append(average.total(x, weight, part.mask))
+        told = {"kl": divergence, "clip_fraction": (change < -low) | (change > high), "entropy": now.entropy}
+        if (
+            rows.pack and part.psi is not None
+        ):  # those whose gradient the clip switches off, by the sign of their credit
+            told |= {"clipped_up": (change > high) & (part.psi > 0), "clipped_down": (change < -low) & (part.psi < 0)}
+        for name, x in told.items():
+            found[name].append(average.total(x.to(part.log_pi), weight, part.mask))
     info: dict[str, Any] = {name: torch.stack(x).sum() for name, x in found.items()}
     if rows.batch.value is not None and rows.batch.target is not None:
         said = rows.batch.value if rows.batch.q is None else rows.batch.q
