@@ -13,7 +13,7 @@ from lm.test_tokens import drawn, full_log_p
 
 from logpi import LogpiError, average, kl, objective
 from logpi import critic as critics
-from logpi.batch import Rows
+from logpi.batch import Rows, credited
 from logpi.critic import V
 from logpi.exact import bench, find
 from logpi.exact.estimators import Choice
@@ -150,6 +150,18 @@ def judged(policy):
     b, chance = drawn(policy), torch.Generator().manual_seed(1)
     noise = [torch.randn(b.mask.shape, dtype=torch.float64, generator=chance) for _ in range(2)]
     return critic, b.with_(value=noise[0], target=noise[1])
+
+
+def test_3_a_cut_completion_is_paid_once_and_not_bootstrapped():
+    parts = parts_of(PPO(envs=24, gamma=1.0, lam=1.0, normalise="none"))
+    torch.nn.init.constant_(parts.critic.network.bias, 5.0)  # a critic that expects much
+    b = parts.collect(parts.policy, parts.critic)
+    parts.collect.close()
+    assert bool(b.truncated.any()) and bool(b.terminated.any())
+    assert not bool(b.value_next[b.truncated].any()) and bool((b.value[b.mask] > 4).all())
+    target = credited(parts.method, b, parts.state).target
+    ret = b.reward.sum(-1, keepdim=True).expand(b.mask.shape)
+    torch.testing.assert_close(target[b.mask], ret[b.mask], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("clip", [None, 0.2])

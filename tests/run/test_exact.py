@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from logpi.errors import LogpiError
+from logpi.methods import METHODS
 from logpi.run.cli import dispatch
 
 OWN = """
@@ -52,6 +53,15 @@ def test_json_csv_and_the_table_tell_the_same(said):
             bias = x["relative_bias"]
             assert (f"{bias:.4f}" if bias > 1e-10 else " 0 ") in row and f"{x['variance']:.4f}" in row
     assert len(lines) == 1 + len(found["figures"]) and lines[0].startswith("factor,estimator,truth,batches,measured")
+
+
+def test_every_method_is_judged_as_its_page_is(said):
+    found = json.loads(said("sequences", "--vary", "method", "--rows", "2", "--json"))
+    assert [x["estimator"] for x in found["estimators"]] == [*METHODS]
+    told = {x["estimator"]: x for x in found["figures"] if x["truth"] == "J"}
+    assert max(told[name]["relative_bias"] for name in ("reinforce", "rloo")) < 1e-10
+    assert told["dr_grpo"]["cosine"] == pytest.approx(1) and told["dr_grpo"]["scale"] < 0.1  # a divisor of 128 actions
+    assert min(told[name]["relative_bias"] for name in ("grpo", "dapo", "gspo", "cispo", "reinforce_pp")) > 0.01
 
 
 def test_too_many_batches_are_drawn_and_the_intervals_shown(said):

@@ -116,7 +116,7 @@ class Language:
 
     @torch.no_grad()
     def _judged(self, policy: Tokens, critic: nn.Module, b: Batch) -> Batch:
-        """With V of every text, and of the text that followed."""
+        """With V of every text, and of the text that followed: 0 where a text was cut, for its reward was paid for all of it."""
         room = Room(max(1, self.micro // b.obs.shape[1]), "row", "use shorter texts")
 
         def said() -> Tensor:
@@ -124,7 +124,8 @@ class Language:
             return torch.cat([critic(policy.hidden(b.obs[k]).to(kind)) for k in slices(len(b), room.size)])
 
         value = room(said, len(b))
-        return b.with_(value=value, value_next=torch.nn.functional.pad(value[:, 1:], (0, 1)))
+        following = torch.nn.functional.pad(value[:, 1:], (0, 1))
+        return b.with_(value=value, value_next=torch.where(b.truncated, 0.0, following))
 
     def _count(self, rounds: "list[Round]") -> None:
         reward, length, ended = (
