@@ -155,6 +155,8 @@ def measure(parts: Parts, rows: Rows, surrogate: Surrogate, ess: bool = False) -
         info["ess"] = noise.ess(torch.cat([*own]))
     if rows.batch.log_ref is not None:  # unbiased, whatever estimate the page has
         info["kl_ref"] = average.per_action(kl.k3(rows.batch.log_pi, rows.batch.log_ref), rows.batch.mask)
+        weight = parts.state.get("kl", getattr(parts.method, "kl", None))
+        info |= {"kl_weight": float(weight)} if isinstance(weight, float | int) else {}
     if surrogate.first_ratio is not None:
         info["first_ratio_error"] = surrogate.first_ratio
     return info

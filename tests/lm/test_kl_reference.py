@@ -199,7 +199,8 @@ def test_the_controllers_state_is_resumed_to_the_bit(tmp_path):
     for record in logpi.learn("ppo", **how):
         if record.iteration == 2:
             saved = record.save(tmp_path)
-        whole.append((record.parts.state["kl"], record.metrics["kl_ref"]))
-    assert len({x for x, _ in whole}) == len(whole) > 4
-    again = [(record.parts.state["kl"], record.metrics["kl_ref"]) for record in logpi.resume(saved)]
-    assert again == whole[2:]
+        whole.append((record.parts.state["kl"], record.metrics["kl_ref"], record.metrics["kl_weight"]))
+    assert len({x for x, *_ in whole}) == len(whole) > 4
+    assert [0.2, *(x for x, *_ in whole)][:-1] == [x for *_, x in whole], "told is what was paid"
+    told = [(r.parts.state["kl"], r.metrics["kl_ref"], r.metrics["kl_weight"]) for r in logpi.resume(saved)]
+    assert told == whole[2:]
