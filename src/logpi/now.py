@@ -120,7 +120,8 @@ class Surrogate:
 
 def joint_coef(method: Any) -> float | None:
     """The weight of the critic's error in the surrogate; None: the critic has a fit of its own."""
-    return option(method, "value_coef")
+    found: float | str | None = option(method, "value_coef")
+    return None if found == "own" else found  # type: ignore[return-value]
 
 
 class Divergence:

@@ -115,7 +115,7 @@ OPTIONS: dict[str, Any] = {
     "gamma": 1.0,  # of the discounted return by whose std rewards are scaled
     "anneal": False,  # learning rates fall linearly to 0
     "reference": False,  # the batch holds log_ref
-    "value_coef": None,  # weight of the critic's error in the surrogate; None: the critic has a fit of its own
+    "value_coef": None,  # weight of the critic's error in the surrogate; None or "own": the critic has a fit of its own
     "value_clip": None,  # how far V is paid for moving (joint fit)
     "critic_lr": 1e-3,  # of a critic's own fit, as the next two
     "critic_epochs": 10,

@@ -195,20 +195,20 @@ def test_28_the_value_head_sees_the_clipped_error_of_our_tokens_alone():
 
 
 def test_28_a_fit_of_its_own_leaves_the_shared_model_to_the_policy():
-    """--value-coef none: the policy's gradient is that of a page without a critic, however wrong the critic is."""
+    """--value-coef own: the policy's gradient is that of a page without a critic, however wrong the critic is."""
     policy = little()
     critic, b = judged(policy)
     rows = Rows(b.with_(target=1e6 * b.target), torch.Generator(), pack=True)
     grads = [
         torch.autograd.grad(sum(Surrogate(page, policy, c, rows, {})(rows.batch)), [*policy.parameters()])
-        for page, c in ((PPO(value_coef=None), critic), (PPO(), None), (PPO(), critic))
+        for page, c in ((PPO(value_coef="own"), critic), (PPO(), None), (PPO(), critic))
     ]
     assert all(torch.equal(x, y) for x, y in zip(grads[0], grads[1], strict=True))
     assert max(float((x - y).abs().max()) for x, y in zip(grads[0], grads[2], strict=True)) > 1e3
 
 
 def test_28_a_fit_of_its_own_learns_the_value_and_leaves_the_model_bit_for_bit():
-    parts = parts_of(page := PPO(envs=12, value_coef=None))
+    parts = parts_of(page := PPO(envs=12, value_coef="own"))
     assert {id(p) for p in parts.critic.parameters()}.isdisjoint(map(id, parts.optimizer.param_groups[0]["params"]))
     b = parts.collect(parts.policy, parts.critic)
     rows = Rows(b.with_(target=torch.ones_like(b.reward)), torch.Generator().manual_seed(0), pack=True)

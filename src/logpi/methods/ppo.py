@@ -25,7 +25,7 @@ class PPO:
     kl_horizon: Count = 10_000  # rows in which beta follows: large is slow
     clip: Positive = 0.2  # how far the ratio is paid for moving from 1
     entropy: NonNegative = 0.01  # weight of the entropy bonus
-    value_coef: NonNegative | None = 0.5  # weight of the critic's error; none: a fit of its own, on detached features
+    value_coef: NonNegative | Literal["own"] = 0.5  # weight of the critic's error; own: it has a fit of its own
     value_clip: Positive | None = None  # how far V is paid for moving in an iteration
     lr: Positive = 1e-3  # learning rate
     anneal: bool = True  # the learning rate falls linearly to 0
