@@ -17,6 +17,7 @@ from logpi.batch import Rows, credited
 from logpi.critic import V
 from logpi.exact import bench, find
 from logpi.exact.estimators import Choice
+from logpi.lm import engine
 from logpi.loop import loop, measure
 from logpi.methods import GRPO, GSPO, PPO
 from logpi.now import Now, Surrogate
@@ -32,7 +33,7 @@ def parts_of(page, **settings):
 
 
 def colder(policy, monkeypatch):
-    real = rollout.generate
+    real = engine.generate
 
     def generate(policy, *args):
         before, policy.head.temperature = policy.head.temperature, 0.9
@@ -40,14 +41,14 @@ def colder(policy, monkeypatch):
         policy.head.temperature = before
         return said
 
-    monkeypatch.setattr(rollout, "generate", generate)
+    monkeypatch.setattr(engine, "generate", generate)
 
 
 def stale(policy, monkeypatch):
-    real, older = rollout.generate, copy.deepcopy(policy)
+    real, older = engine.generate, copy.deepcopy(policy)
     with torch.no_grad():
         older.head.project.weight.mul_(1.01)
-    monkeypatch.setattr(rollout, "generate", lambda _, *args: real(older, *args))
+    monkeypatch.setattr(engine, "generate", lambda _, *args: real(older, *args))
 
 
 def shifted(policy, monkeypatch):
