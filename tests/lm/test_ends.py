@@ -5,14 +5,10 @@ import torch
 from lm.little import little, prompts_of
 
 import logpi
-from logpi import psi
-from logpi.critic import V
-from logpi.lm import tasks
 from logpi.lm.generate import generate
-from logpi.lm.rewards import Rewards
 from logpi.lm.tasks import find
 from logpi.now import Now
-from logpi.rollout.language import Language, rows_of
+from logpi.rollout.language import rows_of
 
 
 def spoken(limit: int = 5):
@@ -51,23 +47,11 @@ def test_credit_raises_the_probability_of_ending():
         assert float((ends * Now(policy, None, b).log_pi).sum()) > float(before)
 
 
-def test_what_was_cut_off_is_truncated_and_bootstraps_from_the_whole_text():
-    policy, said, b = spoken()
+def test_what_was_cut_off_is_truncated_and_what_ended_is_terminated():
+    _, said, b = spoken()
     cut = ~said.ended
     assert torch.equal(b.truncated.any(-1), cut) and torch.equal(b.terminated.any(-1), said.ended)
-    generator = torch.Generator().manual_seed(0)
-    collect = Language(tasks.find("copy"), Rewards(tasks.find("copy")), "segments", 3, 1, 5, generator, 0, 10_000)
-    critic = V(torch.nn.Linear(policy.width, 1)).double()
-    b = collect._judged(policy, critic, b)
-    delta = psi.td(b.reward, b.value, b.value_next, b.terminated, 1.0)
-    last = b.mask & b.ended
-    for row in range(24):
-        t = int(last[row].nonzero())
-        whole = torch.cat([b.obs[row, : t + 1], b.action[row, t : t + 1]])
-        with torch.no_grad():
-            after = critic(policy.hidden(whole[None]))[0, -1]
-        expected = b.reward[row, t] - b.value[row, t] + (after if cut[row] else 0.0)
-        torch.testing.assert_close(delta[row, t], expected, rtol=0, atol=1e-12)
+    assert bool(cut.any()) and bool(said.ended.any())
 
 
 @pytest.mark.parametrize("method", ["grpo", "dapo", "rloo"])

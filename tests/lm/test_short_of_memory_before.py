@@ -89,7 +89,7 @@ def test_a_reference_in_parts_says_the_same_and_moves_nothing_when_it_cannot():
     whole = reference_log_prob(parts.reference, parts.policy, b)
     short = Short(parts.reference, 2 * b.obs.shape[-1])
     torch.testing.assert_close(reference_log_prob(parts.reference, parts.policy, b), whole, rtol=0, atol=1e-12)
-    assert short.asked[-1] <= short.room < short.asked[0]
+    assert short.asked[-1] <= short.room < max(short.asked)
     short.room, before = 0, [p.clone() for p in parts.policy.parameters()]
     with pytest.raises(LogpiError, match=r"^The memory does not hold 1 row at once: use a smaller reference policy"):
         update(parts, b)
