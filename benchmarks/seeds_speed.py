@@ -12,9 +12,9 @@ TABLE = Table(
             "ppo",
             {},
             (
-                Runner("--seeds 16", "seeds_logpi", {"seeds": 16, "steps": 200_000}),
-                Runner("one run", "seeds_logpi", {"seeds": 1, "steps": 1_000_000}),
-                Runner("--seeds 16, plain (fast off)", "seeds_logpi", {"seeds": 16, "steps": 60_000, "fast": "off"}),
+                Runner("--seeds 16", "seeds_logpi", {"seeds": 16, "steps": 300_000}),
+                Runner("one run", "seeds_logpi", {"seeds": 1, "steps": 3_000_000}),
+                Runner("--seeds 16, plain (fast off)", "seeds_logpi", {"seeds": 16, "steps": 30_000, "fast": "off"}),
                 Runner("one run, plain (fast off)", "seeds_logpi", {"seeds": 1, "steps": 100_000, "fast": "off"}),
             ),
             cores=2,
