@@ -1,7 +1,8 @@
 """The generation engine: text goes on token by token. It knows nothing of learning.
 
-Each prompt is read once and shared by its copies; rows that are done leave; every row draws from a seed of its own, so that
-what it says does not depend on its company; log pi is that of what was drawn, under the distribution that drew it.
+Each prompt is read once, and so is whatever several of its copies say alike; rows that are done leave; every row draws from a
+seed of its own, so that what it says does not depend on its company; log pi is that of what was drawn, under the
+distribution that drew it.
 """
 
 from collections.abc import Sequence
@@ -101,7 +102,10 @@ def must_fit(policy: Tokens, prompts: Sequence[Sequence[int]], limit: int) -> No
 
 
 class Speech:
-    """Rows that go on. `row` says which of all B stands where."""
+    """Rows that go on: `row` says which of all B each is, `text` which of the texts that were read it has said so far.
+
+    Rows that have said the same share a text until they part, so what a model is asked grows with what differs.
+    """
 
     def __init__(
         self,
@@ -121,19 +125,18 @@ class Speech:
         self.length = torch.full((rows,), limit, device=self.device)
         self.ended = torch.zeros(rows, dtype=torch.bool, device=self.device)
         self.row = torch.arange(rows, device=self.device)
-        self.position = torch.tensor([len(p) for p in prompts], device=self.device)  # of the next token
+        self.text = torch.arange(len(prompts), device=self.device).repeat_interleave(copies)
+        self.shared = copies > 1  # by some rows
+        self.position = torch.tensor([len(p) for p in prompts], device=self.device)  # of a text's next token
         self.cache = cache_for(policy.model.config, max(map(len, prompts)) + limit)
-        self.hidden = self._read(prompts).repeat_interleave(copies, 0)
-        self.position = self.position.repeat_interleave(copies)
-        if copies > 1:
-            self._keep(torch.arange(len(prompts), device=self.device).repeat_interleave(copies))
+        self.hidden = self._read(prompts)  # of each text's last token
 
     def _read(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """Every prompt once, the shorter ones behind padding: the hidden state of its last token, [P, H]."""
         longest = max(map(len, prompts))
         ids = torch.tensor([[0] * (longest - len(p)) + [*p] for p in prompts], device=self.device)
         slot = torch.arange(longest, device=self.device) - (longest - self.position)[:, None]
-        self.seen = None if all(len(p) == longest for p in prompts) else slot >= 0  # [n, tokens]
+        self.seen = None if all(len(p) == longest for p in prompts) else slot >= 0  # [texts, tokens]
         return self._ask(ids, slot.clamp(min=0))[:, -1]
 
     def _ask(self, ids: Tensor, position: Tensor) -> Tensor:
@@ -141,41 +144,50 @@ class Speech:
         more = {self.policy.cache_name: self.cache, "position_ids": position} | mask
         return self.policy.hidden(ids, **more)
 
-    def _keep(self, rows: Tensor) -> None:
-        select(self.cache, rows)
-        if self.seen is not None:
-            self.seen = self.seen[rows]
-
     def run(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        going = torch.ones_like(self.ended)
         for t in range(self.limit):
             token, log_pi = self._choose(t)
-            self.tokens[self.row, t] = torch.where(going, token, 0)
-            self.log_pi[self.row, t] = torch.where(going, log_pi, 0.0)
-            over = going & torch.isin(token, self.ends)
-            self.length[self.row] = torch.where(over, t + 1, self.length[self.row])
-            self.ended[self.row] |= over
-            going = going & ~over
-            count = int(going.sum())
-            if not count or t + 1 == self.limit:
+            self.tokens[self.row, t], self.log_pi[self.row, t] = token, log_pi
+            over = torch.isin(token, self.ends)
+            done, here = self.row[over], (~over).nonzero()[:, 0]
+            self.length[done], self.ended[done] = t + 1, True
+            if not len(here) or t + 1 == self.limit:
                 break
-            if count < CROWDED * len(going) and rows_may_change(self.cache):
-                here = going.nonzero()[:, 0]
-                self._keep(here)
-                self.row, self.position, token, going = (x[here] for x in (self.row, self.position, token, going))
-            if self.seen is not None:
-                self.seen = torch.nn.functional.pad(self.seen, (0, 1), value=True)
-            self.hidden = self._ask(token[:, None], self.position[:, None])[:, -1]
-            self.position = self.position + 1
+            self.row, self.text = self.row[here], self.text[here]
+            self._go_on(token[here])
         return self.tokens, self.log_pi, self.length, self.ended
 
     def _choose(self, t: int) -> tuple[Tensor, Tensor]:
-        """(token, its log pi), [n]: the first whose cumulative probability exceeds the row's uniform number."""
+        """(token, its log pi) of each row: the first whose cumulative probability exceeds the row's uniform number."""
         log_p = self.how.log_p(self.policy.head.logits(self.hidden))
         if self.how.greedy:
-            token = log_p.argmax(-1)
+            token = log_p.argmax(-1)[self.text]
         else:
-            below = log_p.exp().double().cumsum(-1)
+            below = log_p.exp().double().cumsum(-1)[self.text]
             at = uniform(self.seeds[self.row], t)[:, None] * below[:, -1:]
             token = torch.searchsorted(below, at, right=True)[:, 0].clamp(max=log_p.shape[-1] - 1)
-        return token, log_p.gather(-1, token[:, None])[:, 0]
+        return token, log_p[self.text, token]
+
+    def _go_on(self, token: Tensor) -> None:
+        """Read each row's token; texts are parted where rows that shared one differ, and left where few are still said."""
+        texts = len(self.position)
+        if self.shared or (len(self.row) < CROWDED * texts and rows_may_change(self.cache)):
+            size = self.policy.head.project.weight.shape[0]
+            different, self.text = (self.text * size + token).unique(return_inverse=True)
+            self.shared = len(different) < len(token)
+            before, token = different // size, different % size
+            self._keep(before)
+        else:
+            token = token.new_zeros(texts).index_put((self.text,), token)
+        if self.seen is not None:
+            self.seen = torch.nn.functional.pad(self.seen, (0, 1), value=True)
+        self.hidden = self._ask(token[:, None], self.position[:, None])[:, -1]
+        self.position = self.position + 1
+
+    def _keep(self, texts: Tensor) -> None:
+        """These texts, in this order, may be several times."""
+        if torch.equal(texts, torch.arange(len(self.position), device=self.device)):
+            return
+        select(self.cache, texts)
+        self.position = self.position[texts]
+        self.seen = None if self.seen is None else self.seen[texts]

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from logpi import kl
 from logpi.batch import Batch
 from logpi.errors import LogpiError, short
-from logpi.policy import movable, prompts
+from logpi.policy import common, movable
 
 CHUNK = (
     2**24
@@ -147,8 +147,7 @@ class Tokens(nn.Module):
 
     def features(self, b: Batch) -> Tensor:
         """[N, H] at our tokens."""
-        shared = prompts.features(self, b)
-        return b.ours(self.hidden(b.obs)) if shared is None else shared
+        return b.ours(common.hidden(self, b))
 
     def params(self, features: Tensor, obs: Tensor) -> Tensor:
         return features

@@ -1,0 +1,60 @@
+"""What rows of a batch have in common is read once, in training as in sampling: equal rows, and the prompts of others.
+
+The gradient comes from all of them, as that of a sum does.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicCache, DynamicLayer
+
+from logpi.batch import Batch
+
+WORTH = 0.75  # of what would be read otherwise: below, it pays
+
+
+def hidden(policy: Any, b: Batch) -> Tensor:
+    """[B, T, H], right in the slots of our tokens."""
+    first, of = distinct(b)
+    if len(first) <= WORTH * len(b.obs):
+        return once(policy, b[first])[of]
+    return once(policy, b)
+
+
+def distinct(b: Batch) -> tuple[Tensor, Tensor]:
+    """(the number of a row of each kind, each row's kind), by all that our tokens see."""
+    last = (b.mask * torch.arange(1, b.mask.shape[1] + 1, device=b.mask.device)).amax(1, keepdim=True)
+    seen = torch.arange(b.mask.shape[1], device=b.mask.device) < last
+    kinds, of = torch.where(seen, 2 * b.obs + b.mask, -1).unique(dim=0, return_inverse=True)
+    rows = torch.arange(len(of), device=of.device)
+    return rows.new_empty(len(kinds)).index_put((of,), rows), of
+
+
+def once(policy: Any, b: Batch) -> Tensor:
+    """[B, T, H]: a prompt that rows share is read once, and repeated with its keys and values.
+
+    It stands behind padding, so that distances between tokens are what they are in a row of its own. Rows that share little, and
+    those of models that fold or forget text, are read one by one.
+    """
+    cache, slot = DynamicCache(config=policy.model.config), torch.arange(b.obs.shape[1], device=b.obs.device)
+    last = b.mask.int().argmax(1)  # slot of the prompt's last token, [B]
+    longest = int(last.max()) + 1
+    at = slot[:longest] - (longest - 1 - last)[:, None]  # [B, longest], negative: padding
+    prompts, of = b.obs.gather(1, at.clamp(min=0)).masked_fill(at < 0, -1).unique(dim=0, return_inverse=True)
+    rest = int((torch.where(b.mask, slot, 0).amax(1) - last).amax())  # tokens behind it, at most
+    plain = all(type(layer) is DynamicLayer for layer in cache.layers)
+    if not plain or prompts.numel() + len(b.obs) * rest > WORTH * b.obs.numel():
+        return policy.hidden(b.obs)
+    there = prompts >= 0
+    read = {policy.cache_name: cache, "attention_mask": there.long()}
+    said = policy.hidden(prompts.clamp(min=0), **read, position_ids=(there.cumsum(1) - 1).clamp(min=0))[of, -1:]
+    if rest:
+        cache.batch_select_indices(of)
+        following = last[:, None] + 1 + slot[:rest]
+        seen = torch.cat([there[of], following < b.obs.shape[1]], 1)
+        ids = b.obs.gather(1, following.clamp(max=b.obs.shape[1] - 1))
+        more = {policy.cache_name: cache, "attention_mask": seen.long(), "position_ids": following}
+        said = torch.cat([said, policy.hidden(ids, **more)], 1)
+    where = (slot - last[:, None]).clamp(0, rest)
+    return said.gather(1, where[..., None].expand(*where.shape, said.shape[-1]))

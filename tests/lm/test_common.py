@@ -1,0 +1,85 @@
+"""What rows have in common is read once: the same answers and the same gradient as row by row."""
+
+import pytest
+import torch
+from lm.little import little, prompts_of
+from lm.test_tokens import drawn
+
+from logpi.batch import Batch
+from logpi.lm.generate import generate
+from logpi.now import Now
+from logpi.policy import common
+from logpi.rollout.language import rows_of
+
+
+def together(policy, b):
+    return b.ours(common.hidden(policy, b))
+
+
+def alone(policy, b):
+    return b.ours(policy.hidden(b.obs))
+
+
+def asked(policy, monkeypatch) -> list[int]:
+    """How many tokens policy.hidden is given, each time."""
+    plain, counted = policy.hidden, []
+    monkeypatch.setattr(policy, "hidden", lambda ids, **more: counted.append(ids.numel()) or plain(ids, **more))
+    return counted
+
+
+def alike(policy) -> Batch:
+    """Rows of one short prompt, many of which say the same."""
+    prompts = prompts_of(policy, "abc=", "h=")
+    said = generate(policy, prompts, torch.arange(64), 2, policy.ends, copies=32)
+    return rows_of([p for p in prompts for _ in range(32)], said, torch.zeros(64, dtype=torch.float64), 0)
+
+
+@pytest.mark.parametrize("batch", [drawn, alike])
+@pytest.mark.parametrize("eager", [False, True])
+def test_what_is_said_and_its_gradient_are_those_of_rows_of_their_own(eager, batch, monkeypatch):
+    policy = little(eager=eager)
+    b = batch(policy).with_(start=None)
+    counted = asked(policy, monkeypatch)
+    shared = together(policy, b)
+    assert len(counted) == 2 and sum(counted) < 0.75 * b.obs.numel()
+    torch.testing.assert_close(shared, alone(policy, b), rtol=0, atol=1e-12)
+    weights = torch.randn(shared.shape, generator=torch.Generator().manual_seed(0), dtype=shared.dtype)
+    grads = [
+        torch.cat([g.flatten() for g in torch.autograd.grad((x * weights).sum(), [*policy.body.parameters()])])
+        for x in (shared, alone(policy, b))
+    ]
+    torch.testing.assert_close(*grads, rtol=0, atol=1e-11 * float(grads[1].abs().max()))
+
+
+def test_equal_rows_are_read_once(monkeypatch):
+    policy = little()
+    b = alike(policy).with_(start=None)
+    kinds = {(*row[: int(m.nonzero()[-1]) + 1].tolist(),) for row, m in zip(b.obs, b.mask, strict=True)}
+    first, of = common.distinct(b)
+    assert len(first) == len(kinds) < 32 and torch.equal(b.obs[first][of][b.mask], b.obs[b.mask])
+
+
+def test_text_of_others_in_the_middle_of_a_row_is_read_too():
+    policy = little()
+    b = drawn(policy)
+    holes = b.mask & (torch.arange(b.mask.shape[1]) % 3 != 1)
+    b = b.with_(mask=torch.where(holes.any(1, keepdim=True), holes, b.mask))
+    torch.testing.assert_close(together(policy, b), alone(policy, b), rtol=0, atol=1e-12)
+
+
+def test_where_nothing_is_shared_rows_are_read_as_they_are(monkeypatch):
+    policy = little()
+    b = drawn(policy)
+    longest = b[8:9].map(lambda x: x[:, : int(b.mask[8].nonzero()[-1]) + 1] if x.dim() == 2 else x)
+    counted = asked(policy, monkeypatch)
+    assert torch.equal(together(policy, longest), alone(policy, longest)) and counted == [longest.obs.numel()] * 2
+
+
+def test_a_row_without_a_word_of_ours_does_no_harm():
+    policy = little()
+    b = drawn(policy)
+    mask = b.mask.clone()
+    mask[5] = False
+    b = b.with_(mask=mask)
+    torch.testing.assert_close(together(policy, b), alone(policy, b), rtol=0, atol=1e-12)
+    torch.testing.assert_close(Now(policy, None, b).log_pi[5], torch.zeros_like(b.log_pi[5]))
