@@ -8,7 +8,7 @@ BIN := .venv/bin
 # has not seen, from the saved checkpoint in a new process
 run: .venv/installed
 	$(BIN)/logpi train ppo --env CartPole-v1 --until 475 --steps 200000
-	$(BIN)/logpi train grpo --task addition --until 0.98 --steps 8000000 --evaluate 1000
+	$(BIN)/logpi train grpo --task addition --until 0.97 --steps 2500000 --evaluate 1000
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest

@@ -15,16 +15,16 @@ from language import accuracy, assembled, followed
 from study import about_now, interval
 
 HERE = Path(__file__).parent
-NAME, TASK, TOKENS, EVERY = "language_methods", "addition", 600_000, 60_000
-WARM = 430  # supervised steps before: about half of the answers are right then
+NAME, TASK, TOKENS, EVERY = "language_methods", "addition", 300_000, 50_000
+WARM = 475  # supervised steps before: a third to a half of the answers are right then
 ROWS = 512  # completions of an iteration, whatever a page calls them
 GROUPS: dict[str, Any] = {"starts": ROWS // 8, "group": 8}
 ONCE = {"epochs": 1, "minibatches": 1}
-CLIPPED = {"anneal": False, "max_grad_norm": 1.0, "lr": 3e-4}
+CLIPPED = {"anneal": False, "max_grad_norm": 1.0, "lr": 2e-4}
 CRITIC = {"envs": ROWS, "gamma": 1.0, "lam": 1.0}
 METHODS: dict[str, dict[str, Any]] = {
-    "reinforce": {"episodes": ROWS, "gamma": 1.0, "lr": 3e-4, "anneal": False},
-    "baseline": {"episodes": ROWS, "gamma": 1.0, "lr": 3e-4, "anneal": False},
+    "reinforce": {"episodes": ROWS, "gamma": 1.0, "lr": 2e-4, "anneal": False},
+    "baseline": {"episodes": ROWS, "gamma": 1.0, "lr": 2e-4, "anneal": False},
     "rloo": GROUPS | CLIPPED,
     "reinforce_pp": {"episodes": ROWS} | ONCE | CLIPPED,
     "grpo": GROUPS | ONCE | CLIPPED,
