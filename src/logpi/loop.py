@@ -24,7 +24,10 @@ from logpi.page import option
 from logpi.policy import Policy
 from logpi.trace import watched
 
-ROUNDING = {torch.float32: 1e-4, torch.float64: 1e-12}  # of the first ratio, which is 1; a sharp model has logits of 50, of which 3e-5 is rounding
+ROUNDING = {
+    torch.float32: 1e-4,
+    torch.float64: 1e-12,
+}  # of the first ratio, which is 1; a sharp model has logits of 50, of which 3e-5 is rounding
 LOOKED = 64  # rows of a language model, at least, on which an update is measured
 COARSE = 0.05  # the same in bfloat16, from which on it is told
 

@@ -5,11 +5,12 @@ from functools import partial
 
 import pytest
 import torch
-from lm.little import little
+from lm.little import little, prompts_of
 
 from logpi import LogpiError
 from logpi.lm import sft
 from logpi.lm.fitting import ascend
+from logpi.lm.generate import generate
 
 PROMPTS, ANSWERS = ["abc=", "h=", "gfedcba="], ["cba", "", "abc"]
 
@@ -50,7 +51,7 @@ def test_steps_raise_log_pi_of_a_tasks_answers_and_the_order_is_the_seeds():
     first, again, other = (list(sft.fit(little(), Few(), seed, 30, 16, 1e-2)) for seed in (0, 0, 1))
     assert first == again != other
     assert first[0] > 2 and sum(first[-5:]) / 5 < 1
-    assert sft.warm_up(little(), Few(), 0, 30, 16, 1e-2) == first[-1]
+    assert sft.warm_up(little(), Few(), 0, 30, 16, 1e-2) == 30
 
 
 def test_what_cannot_be_learnt_from_is_refused():
@@ -74,3 +75,14 @@ def test_a_loss_that_is_not_finite_stops_at_once():
     batches = itertools.repeat(sft.rows_from(policy, PROMPTS, ANSWERS))
     with pytest.raises(LogpiError, match=r"The loss is nan after \d+ steps: use a smaller learning rate"):
         list(ascend(policy, partial(sft.loss, policy), batches, 1e300, 5))
+
+
+def test_a_warm_up_ends_once_a_right_answer_is_probable_enough():
+    policy = little()
+    steps = sft.warm_up(policy, Few(), 0, 500, 64, 1e-2, until=0.6)
+    fresh = next(sft.examples(policy, Few(), "fresh", 256))
+    assert 0 < steps < 500 and not steps % sft.LOOK and sft.probability(policy, fresh) > 0.4
+    said = generate(policy, prompts_of(policy, "ba="), torch.arange(2000), 2, policy.ends, copies=2000)
+    right = (said.tokens == torch.tensor([*policy.encode("a"), policy.ends[0]])).all(1)
+    exact = sft.probability(policy, sft.rows_from(policy, ["ba="], ["a"]))
+    assert float(right.double().mean()) == pytest.approx(exact, abs=0.04)

@@ -18,6 +18,8 @@ from logpi.now import Now
 from logpi.policy.tokens import Tokens
 from logpi.rollout.language import rows_of
 
+LOOK = 10  # steps of a warm-up between looks at how far it is
+
 
 def rows_from(policy: Tokens, prompts: Sequence[Any], answers: Sequence[str]) -> Batch:
     """Rows in which the answers, and an end token after each, are ours."""
@@ -68,7 +70,7 @@ def shown(policy: Tokens, task: Task, drawn: Sequence[dict[str, Any]]) -> Batch:
     return rows_of(found.prompts, found.said, found.said.log_pi.new_zeros(len(drawn)), found.version, found.ours)
 
 
-def examples(policy: Tokens, task: Task, seed: int, rows: int) -> Iterator[Batch]:
+def examples(policy: Tokens, task: Task, seed: int | str, rows: int) -> Iterator[Batch]:
     """Batches of the task's own answers, none of them in its test."""
     number = 0
     while True:
@@ -76,10 +78,19 @@ def examples(policy: Tokens, task: Task, seed: int, rows: int) -> Iterator[Batch
         number += rows
 
 
-def warm_up(policy: Tokens, task: Task, seed: int, steps: int, rows: int, lr: float) -> float:
-    """So many supervised steps; the last loss."""
-    *_, last = fit(policy, task, seed, steps, rows, lr)
-    return last
+def warm_up(policy: Tokens, task: Task, seed: int, steps: int, rows: int, lr: float, until: float = 1.0) -> int:
+    """So many supervised steps, fewer where answers are `until` probable before; how many there were."""
+    fresh = examples(policy, task, f"{seed}/looked", rows)
+    for done, _ in enumerate(fit(policy, task, seed, steps, rows, lr), 1):
+        if until < 1 and not done % LOOK and probability(policy, next(fresh)) >= until:
+            break
+    return done
+
+
+@torch.no_grad()
+def probability(policy: Tokens, b: Batch) -> float:
+    """That the whole answer is said, mean over rows: the accuracy of sampled answers, where one alone is right."""
+    return float(torch.where(b.mask, Now(policy, None, b).log_pi, 0.0).sum(-1).exp().mean())  # type: ignore[arg-type]
 
 
 def fit(policy: Tokens, task: Task, seed: int, steps: int, rows: int, lr: float, micro: int = MICRO) -> Iterator[float]:

@@ -34,6 +34,7 @@ class Text:
     warmup: Annotated[int, Between(0)] = 0  # supervised steps on the task's answers before, of a new model
     warmup_lr: Positive = 1e-3  # their learning rate
     warmup_rows: Count = 256  # answers in each
+    warmup_until: Fraction = 1.0  # they end once a right answer is so probable
     steps: Count = 1_000_000  # tokens to sample in all
     seed: Annotated[int, Between(0, 2**63 - 1)] = 0  # of weights, prompts and sampling
     max_tokens: Count | None = None  # of an answer; else what the task needs
@@ -85,7 +86,15 @@ def assemble(method: Any, settings: Text, name: str, weights: Path | None, engin
     if settings.warmup and weights is None and settings.model in SIZES:
         from logpi.lm import sft
 
-        sft.warm_up(policy, task, settings.seed, settings.warmup, settings.warmup_rows, settings.warmup_lr)
+        sft.warm_up(
+            policy,
+            task,
+            settings.seed,
+            settings.warmup,
+            settings.warmup_rows,
+            settings.warmup_lr,
+            settings.warmup_until,
+        )
     if settings.lora:
         adapt(policy, settings, seeds[0], weights)
     limit = limit_of(settings, task)
