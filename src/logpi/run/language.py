@@ -72,60 +72,34 @@ class Text:
 def assemble(method: Any, settings: Text, name: str, weights: Path | None, engine: Any = None) -> Parts:
     """Everything that `loop` needs, built from one seed. weights: a checkpoint, whose model is taken. engine: the caller's own."""
     must_have_transformers()
-    from logpi.lm.correction import Correction
     from logpi.lm.lora import must_have_rank
-    from logpi.rollout.language import Language
 
     must_have_rank(settings.lora, settings.lora_alpha)
     device, rewards = pick(settings.device), rewards_of(settings)
     task = rewards.task
     seeds = torch.randint(2**31, (4,), generator=torch.Generator().manual_seed(settings.seed)).tolist()
     policy = model_for(method, settings, task, seeds[0], weights)
-    torch.set_num_threads(threads(settings))
-    policy.place(device, getattr(torch, settings.dtype))
-    if settings.warmup and weights is None and settings.model in SIZES:
-        from logpi.lm import sft
-
-        sft.warm_up(
-            policy,
-            task,
-            settings.seed,
-            settings.warmup,
-            settings.warmup_rows,
-            settings.warmup_lr,
-            settings.warmup_until,
-        )
-    if settings.lora:
-        adapt(policy, settings, seeds[0], weights)
     limit = limit_of(settings, task)
     if policy.context is not None and limit >= policy.context:
         raise LogpiError(
             f"The model's context is {policy.context} tokens: --max-tokens {limit} leaves none for a prompt."
         )
+    rewards.must_load()
+    torch.set_num_threads(threads(settings))
+    policy.place(device, getattr(torch, settings.dtype))
+    if settings.warmup and weights is None and settings.model in SIZES:
+        taught(policy, settings, task)
+    if settings.lora:
+        adapt(policy, settings, seeds[0], weights)
     critic = head_for(method, policy, seeds[1])
     optimizer, critic_optimizer = optimizers(method, settings.optimizer, policy, critic, 1e-8, settings.beta2)
-    group = option(method, "group") if method.rows == "groups" else 1
-    prompts = option(method, {"groups": "starts", "episodes": "episodes", "segments": "envs"}[method.rows])
-    rewards.must_load()
+    chance = torch.Generator(device).manual_seed(seeds[2])
     return Parts(
         method=method,
         policy=policy,  # type: ignore[arg-type]
         critic=critic,
         reference=reference_policy(method, settings, policy),
-        collect=Language(
-            task,
-            rewards,
-            method.rows,
-            prompts,
-            group,
-            limit,
-            torch.Generator(device).manual_seed(seeds[2]),
-            settings.seed,
-            settings.micro,
-            option(method, "refill"),
-            engine_of(settings, engine),
-            Correction(settings.correction, settings.correction_over, settings.correction_limit),
-        ),
+        collect=collector(method, settings, rewards, limit, chance, engine_of(settings, engine)),
         optimizer=optimizer,
         critic_optimizer=critic_optimizer,
         generator=torch.Generator().manual_seed(seeds[3]),
@@ -133,6 +107,27 @@ def assemble(method: Any, settings: Text, name: str, weights: Path | None, engin
         micro=settings.micro,
         config={"method": {"name": name} | dataclasses.asdict(method), "run": dataclasses.asdict(settings)},
     )
+
+
+def taught(policy: Tokens, settings: Text, task: Any) -> None:
+    """The supervised steps before."""
+    from logpi.lm import sft
+
+    how = (settings.warmup, settings.warmup_rows, settings.warmup_lr, settings.warmup_until)
+    sft.warm_up(policy, task, settings.seed, *how)
+
+
+def collector(method: Any, settings: Text, rewards: Any, limit: int, chance: torch.Generator, engine: Any) -> Any:
+    """What collects for a page: as many prompts as it says, each answered as often as it says."""
+    from logpi.lm.correction import Correction
+    from logpi.rollout.language import Language
+
+    group = option(method, "group") if method.rows == "groups" else 1
+    prompts = option(method, {"groups": "starts", "episodes": "episodes", "segments": "envs"}[method.rows])
+    sizes = (method.rows, prompts, group, limit)
+    correction = Correction(settings.correction, settings.correction_over, settings.correction_limit)
+    refill = option(method, "refill")
+    return Language(rewards.task, rewards, *sizes, chance, settings.seed, settings.micro, refill, engine, correction)
 
 
 def must_have_transformers() -> None:
