@@ -90,3 +90,14 @@ def test_what_does_not_fit_the_context_is_refused():
         generate(policy, [[1] * 500], SEEDS[:1], 100, policy.ends)
     with pytest.raises(LogpiError, match="A prompt is empty"):
         generate(policy, [[1], []], SEEDS[:2], 4, policy.ends)
+
+
+def test_a_model_whose_memory_cannot_be_shared_reads_each_copy_by_itself(monkeypatch):
+    policy = little()
+    prompts = prompts_of(policy, "abc=", "h=")
+    shared = generate(policy, prompts, SEEDS, 9, policy.ends, copies=6)
+    monkeypatch.setattr("logpi.lm.generate.rows_may_change", lambda cache: False)
+    monkeypatch.setattr("logpi.lm.generate.select", lambda *_: pytest.fail("its rows cannot be chosen"))
+    alone = generate(policy, prompts, SEEDS, 9, policy.ends, copies=6)
+    assert torch.equal(alone.tokens, shared.tokens) and torch.equal(alone.ended, shared.ended)
+    torch.testing.assert_close(alone.log_pi, shared.log_pi, rtol=0, atol=1e-12)

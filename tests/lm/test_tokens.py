@@ -173,3 +173,25 @@ def test_a_batch_without_any_signal_still_has_a_surrogate():
     b = drawn(policy)
     rows = Rows(b.with_(psi=torch.zeros_like(b.psi)), torch.Generator(), pack=True)
     assert float(sum(Surrogate(GRPO(), policy, None, rows, {})(rows.batch)).detach()) == 0
+
+
+def test_the_kl_to_the_policy_that_drew_knows_the_bias_of_a_head():
+    policy = little()
+    head = policy.model.lm_head
+    biased = torch.nn.Linear(head.in_features, head.out_features, dtype=head.weight.dtype)
+    policy.model.set_output_embeddings(biased)
+    policy.head.project = biased
+    b = drawn(policy)
+    policy.remember()
+    assert float(Now(policy, None, b).kl_old.detach().abs().max()) < 1e-12
+    with torch.no_grad():
+        biased.bias[3] += 2.0
+    assert float(Now(policy, None, b).kl_old.detach().max()) > 1e-2
+
+
+def test_an_answer_ends_at_every_token_that_the_model_is_said_to_end_at():
+    policy = little()
+    policy.model.generation_config.eos_token_id = [policy.tokenizer.eos_token_id, 5]
+    assert policy.ends == [policy.tokenizer.eos_token_id, 5]
+    policy.model.generation_config.eos_token_id = None
+    assert policy.ends == [policy.tokenizer.eos_token_id]

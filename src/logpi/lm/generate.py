@@ -118,6 +118,9 @@ class Speech:
         how: Sampling,
     ) -> None:
         like, self.policy, self.how, self.limit = policy.head.project.weight, policy, how, limit
+        self.cache = cache_for(policy.model.config, max(map(len, prompts)) + limit)
+        if not rows_may_change(self.cache):  # then nothing can be shared
+            prompts, copies = [p for p in prompts for _ in range(copies)], 1
         self.device, rows = like.device, len(prompts) * copies
         self.seeds, self.ends = seeds.to(self.device), torch.tensor(list(ends), device=self.device)
         self.tokens = torch.zeros(rows, limit, dtype=torch.long, device=self.device)
@@ -128,7 +131,6 @@ class Speech:
         self.text = torch.arange(len(prompts), device=self.device).repeat_interleave(copies)
         self.shared = copies > 1  # by some rows
         self.position = torch.tensor([len(p) for p in prompts], device=self.device)  # of a text's next token
-        self.cache = cache_for(policy.model.config, max(map(len, prompts)) + limit)
         self.hidden = self._read(prompts)  # of each text's last token
 
     def _read(self, prompts: Sequence[Sequence[int]]) -> Tensor:

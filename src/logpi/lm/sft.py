@@ -88,9 +88,11 @@ def warm_up(policy: Tokens, task: Task, seed: int, steps: int, rows: int, lr: fl
 
 
 @torch.no_grad()
-def probability(policy: Tokens, b: Batch) -> float:
+def probability(policy: Tokens, b: Batch, micro: int = MICRO) -> float:
     """That the whole answer is said, mean over rows: the accuracy of sampled answers, where one alone is right."""
-    return float(torch.where(b.mask, Now(policy, None, b).log_pi, 0.0).sum(-1).exp().mean())  # type: ignore[arg-type]
+    parts = Rows(b, torch.Generator(), micro=micro, pack=True).parts(b, b.mask)
+    said = [torch.where(x.mask, Now(policy, None, x).log_pi, 0.0).sum(-1).exp() for x, _ in parts]  # type: ignore[arg-type]
+    return float(torch.cat(said).mean())
 
 
 def fit(policy: Tokens, task: Task, seed: int, steps: int, rows: int, lr: float, micro: int = MICRO) -> Iterator[float]:

@@ -60,9 +60,9 @@ class Vocabulary:
     def __init__(self, project: nn.Linear, temperature: float) -> None:
         self.project, self.temperature = project, temperature
 
-    def logits(self, hidden: Tensor, weight: Tensor | None = None) -> Tensor:
-        """[N, V] at the sampling temperature; weight: another projection's."""
-        said = self.project(hidden) if weight is None else nn.functional.linear(hidden, weight)
+    def logits(self, hidden: Tensor, project: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """[N, V] at the sampling temperature; project: another one."""
+        said = (project or self.project)(hidden)
         said = said.float() if said.dtype in (torch.bfloat16, torch.float16) else said
         return said if self.temperature == 1.0 else said / self.temperature
 
@@ -76,11 +76,11 @@ class Vocabulary:
 
         return self._each(of, hidden)
 
-    def kl(self, hidden: Tensor, other: Tensor, weight: Tensor | None, turned: bool = False) -> Tensor:
+    def kl(self, hidden: Tensor, other: Tensor, project: Callable[[Tensor], Tensor], turned: bool = False) -> Tensor:
         """KL(p || q), p of `hidden`, q of `other` through another projection; turned: KL(q || p)."""
 
         def of(h: Tensor, o: Tensor) -> Tensor:
-            p, q = self.logits(h), self.logits(o, weight)
+            p, q = self.logits(h), self.logits(o, project)
             return kl.categorical(q, p) if turned else kl.categorical(p, q)
 
         return self._each(of, hidden, other)
@@ -136,8 +136,10 @@ class Tokens(nn.Module):
 
     @property
     def ends(self) -> list[int]:
-        """The tokens that end an answer."""
-        return [self.tokenizer.eos_token_id]
+        """The tokens that end an answer: the tokenizer's, and those that the model is said to generate until."""
+        said = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
+        more = said if isinstance(said, list) else [] if said is None else [said]
+        return [*dict.fromkeys([self.tokenizer.eos_token_id, *more])]
 
     def hidden(self, ids: Tensor, **more: Any) -> Tensor:
         """[B, T] -> [B, T, H]."""
@@ -165,11 +167,10 @@ class Tokens(nn.Module):
         """KL(pi_old || pi), exact over the vocabulary, [N]; turned: KL(pi || pi_old)."""
         with torch.no_grad():
             old = functional_call(self, self.before, (b, False), tie_weights=True)
-        own = self.head.project.weight
-        weight = next(
-            (self.before[name] for name, p in self.named_parameters() if p is own and name in self.before), own
-        )
-        return self.head.kl(hidden, old, weight.detach(), turned=not turned)
+        names = {p: name for name, p in self.named_parameters()}
+        own = self.head.project
+        kept = {k: self.before.get(names[p], p).detach() for k, p in own.named_parameters()}
+        return self.head.kl(hidden, old, lambda x: functional_call(own, kept, (x,)), turned=not turned)
 
     def normalise(self, obs: Tensor) -> Tensor:
         return obs

@@ -78,7 +78,7 @@ def main() -> None:
     except KeyboardInterrupt:
         if debug:
             raise
-        print("logpi: interrupted; what was saved is in the run folder.", file=sys.stderr)
+        print("logpi: interrupted; what a run had saved is in its folder.", file=sys.stderr)
         sys.stdout.flush(), sys.stderr.flush()
         os._exit(130)  # waits for no child process: workers end with their parent
 

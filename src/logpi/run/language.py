@@ -87,19 +87,20 @@ def assemble(method: Any, settings: Text, name: str, weights: Path | None, engin
     rewards.must_load()
     torch.set_num_threads(threads(settings))
     policy.place(device, getattr(torch, settings.dtype))
-    if settings.warmup and weights is None and settings.model in SIZES:
-        taught(policy, settings, task)
+    note = taught(policy, settings, task) if settings.warmup and weights is None and settings.model in SIZES else ""
     if settings.lora:
         adapt(policy, settings, seeds[0], weights)
     critic = head_for(method, policy, seeds[1])
     optimizer, critic_optimizer = optimizers(method, settings.optimizer, policy, critic, 1e-8, settings.beta2)
     chance = torch.Generator(device).manual_seed(seeds[2])
+    collect = collector(method, settings, rewards, limit, chance, engine_of(settings, engine))
+    collect.note = note
     return Parts(
         method=method,
         policy=policy,  # type: ignore[arg-type]
         critic=critic,
         reference=reference_policy(method, settings, policy),
-        collect=collector(method, settings, rewards, limit, chance, engine_of(settings, engine)),
+        collect=collect,
         optimizer=optimizer,
         critic_optimizer=critic_optimizer,
         generator=torch.Generator().manual_seed(seeds[3]),
@@ -109,12 +110,12 @@ def assemble(method: Any, settings: Text, name: str, weights: Path | None, engin
     )
 
 
-def taught(policy: Tokens, settings: Text, task: Any) -> None:
-    """The supervised steps before."""
+def taught(policy: Tokens, settings: Text, task: Any) -> str:
+    """The supervised steps before; how many there were, in words."""
     from logpi.lm import sft
 
     how = (settings.warmup, settings.warmup_rows, settings.warmup_lr, settings.warmup_until)
-    sft.warm_up(policy, task, settings.seed, *how)
+    return f"warm-up: {sft.warm_up(policy, task, settings.seed, *how)} supervised steps"
 
 
 def collector(method: Any, settings: Text, rewards: Any, limit: int, chance: torch.Generator, engine: Any) -> Any:

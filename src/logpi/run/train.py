@@ -59,6 +59,8 @@ def train(name: str, method: Any, settings: Settings | Text, options: Options) -
     """A new run: its folder. What was reached, how fast, and what to type next is printed in three lines."""
     chance.seed(settings.seed)
     older = checkpoint.choose(Path(options.init))[0] if options.init else None
+    if isinstance(settings, Text) and settings.warmup and not (older or options.quiet):
+        print(f"warm-up: up to {settings.warmup} supervised steps, before there is a run folder", flush=True)
     parts = assemble(method, settings, name=name, weights=older)
     note = f"weights: {checkpoint.inherit(parts, Path(options.init))}" if options.init else ""
     short = name.rpartition(":")[2].lower() or name
