@@ -99,10 +99,9 @@ def loop(parts: Parts) -> Iterator[Record]:
 
 def update(parts: Parts, batch: Batch) -> tuple[Batch, dict[str, Any]]:
     """One improvement of the policy, and of its critic if it has one, from one batch."""
-    method, policy, state = parts.method, parts.policy, parts.state
+    method, policy, state, micro = parts.method, parts.policy, parts.state, parts.state.get("micro", parts.micro)
     if method.rows == "episodes":  # of the policy that drew the actions, whenever the page asks
         batch = batch.with_(scores=partial(row_scores, copy.deepcopy(policy), batch))
-    micro = state.get("micro", parts.micro)
     if parts.reference is not None:
         batch = batch.with_(log_ref=reference_log_prob(parts.reference, policy, batch, micro))
     batch = credited(method, batch, state)
