@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from logpi.batch import Batch
 
@@ -37,6 +36,8 @@ def once(policy: Any, b: Batch) -> Tensor:
     It stands behind padding, so that distances between tokens are what they are in a row of its own. Rows that share little, and
     those of models that fold or forget text, are read one by one.
     """
+    from transformers.cache_utils import DynamicCache, DynamicLayer  # an extra, and a second of every start
+
     cache, slot = DynamicCache(config=policy.model.config), torch.arange(b.obs.shape[1], device=b.obs.device)
     last = b.mask.int().argmax(1)  # slot of the prompt's last token, [B]
     longest = int(last.max()) + 1
