@@ -193,6 +193,11 @@ def test_a_chat_for_a_tokenizer_without_a_template():
         policy.encode([{"role": "user", "content": "a"}])
 
 
+def test_a_number_is_no_prompt():
+    with pytest.raises(LogpiError, match="5 is no prompt: give a text, or a list of messages with role and content"):
+        Tokens(*pretrained.new("tiny", "ab=")).encode(5)
+
+
 def test_a_task_whose_only_prompt_is_held_out():
     class One:
         letters, limit = "a=", 2

@@ -4,6 +4,15 @@ from typing import Any
 
 from logpi.errors import LogpiError, short
 
+PROMPT = "a text, or a list of messages with role and content"
+
+
+def is_prompt(x: Any) -> bool:
+    """A text, or a chat: a list of {'role', 'content'}."""
+    chat = isinstance(x, list) and x and all(isinstance(m, dict) and {"role", "content"} <= {*m} for m in x)
+    return isinstance(x, str) or bool(chat)
+
+
 ANSWERS = (
     "yes",
     "<think>\nhm\n</think>\n\nyes",

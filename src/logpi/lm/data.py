@@ -6,7 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from logpi.errors import LogpiError
+from logpi.errors import LogpiError, short
+from logpi.lm.chat import PROMPT, is_prompt
 from logpi.lm.formats import mathematics, with_prompts
 from logpi.lm.tasks.task import Split, held_out, key
 
@@ -76,12 +77,22 @@ def read(file: Path) -> list[dict[str, Any]]:
             import pyarrow.parquet
         except ImportError as missing:
             raise LogpiError('Parquet needs pyarrow: pip install "logpi[tasks]"') from missing
-        rows = pyarrow.parquet.read_table(file).to_pylist()
+        try:
+            rows = pyarrow.parquet.read_table(file).to_pylist()
+        except (pyarrow.ArrowException, OSError) as wrong:
+            raise LogpiError(f"{file} cannot be read as Parquet ({short(str(wrong))}): write it again.") from wrong
     else:
-        rows = [_row(line, file, n) for n, line in enumerate(file.read_text().splitlines(), 1) if line.strip()]
+        rows = [_row(line, file, n) for n, line in enumerate(_text(file).split("\n"), 1) if line.strip()]
     if not rows:
         raise LogpiError(f"{file} is empty: give at least one row.")
     return rows
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text("utf-8-sig")
+    except UnicodeDecodeError as wrong:
+        raise LogpiError(f"{file} is not UTF-8 (byte {wrong.start}): save it as UTF-8.") from wrong
 
 
 def _row(line: str, file: Path, number: int) -> dict[str, Any]:
@@ -95,10 +106,7 @@ def _row(line: str, file: Path, number: int) -> dict[str, Any]:
 
 
 def must_have_prompt(row: dict[str, Any], file: Path, number: int) -> None:
-    """A text that is not empty, or a chat: a list of {'role', 'content'}."""
+    """A text that is not empty, or a chat."""
     prompt = row.get("prompt")
-    chat = (
-        isinstance(prompt, list) and prompt and all(isinstance(x, dict) and {"role", "content"} <= {*x} for x in prompt)
-    )
-    if not (chat or (isinstance(prompt, str) and prompt)):
-        raise LogpiError(f"Row {number} of {file} has no prompt: a text, or a list of messages with role and content.")
+    if not prompt or not is_prompt(prompt):
+        raise LogpiError(f"Row {number} of {file} has no prompt: {PROMPT}.")

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from logpi import kl
 from logpi.batch import Batch
 from logpi.errors import LogpiError, short
+from logpi.lm.chat import PROMPT, is_prompt
 from logpi.policy import common, movable
 
 CHUNK = (
@@ -41,6 +42,8 @@ def ids_of(tokenizer: Any, prompts: Sequence[Prompt]) -> list[list[int]]:
 
 
 def _chat(tokenizer: Any, prompt: list[dict[str, Any]]) -> str:
+    if not is_prompt(prompt):
+        raise LogpiError(f"{short(repr(prompt))} is no prompt: give {PROMPT}.")
     if tokenizer.chat_template is None:
         raise LogpiError("The prompt is a chat, and the tokenizer has no chat template: give texts, or another model.")
     return tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
