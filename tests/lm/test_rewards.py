@@ -1,6 +1,7 @@
 """Reward functions of the user's: whatever they do, the run goes on."""
 
 import time
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -204,3 +205,8 @@ def test_a_large_request_to_a_process_that_never_reads_is_given_up(tmp_path):
     asked = Judge(f"{tmp_path / 'stuck.py'}:f", limit=0.5)
     assert asked(["p" * 500_000], ["c" * 500_000]) == [0.0]
     asked.close()
+
+
+def test_a_column_that_json_cannot_hold_is_named(judge):
+    with pytest.raises(LogpiError, match="The column day has what JSON cannot hold .*date.*: make it text or numbers"):
+        judge("length")(["p"], ["c"], answer=["a"], day=[date(2026, 1, 1)])

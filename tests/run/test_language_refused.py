@@ -156,14 +156,24 @@ def test_data_that_cannot_be(refused, model, tmp_path):
     (tmp_path / "good.jsonl").write_text("".join(json.dumps(x) + "\n" for x in rows))
     few = [x for x in rows if not held_out(x["prompt"])][:3]
     (tmp_path / "few.jsonl").write_text("".join(json.dumps(x) + "\n" for x in few))
+    for name, odd in (("long", f"{LETTERS[0] * 500}="), ("strange", "a7=")):
+        (tmp_path / f"{name}.jsonl").write_text(
+            "".join(json.dumps(x) + "\n" for x in [*rows, {"prompt": odd, "answer": ""}])
+        )
     base = ("train", "grpo", "--data")
     for file, more, words in (
         ("good.jsonl", (), "How long may an answer be? Data do not say: give --max-tokens."),
         ("good.jsonl", ("--max-tokens", "3"), "Data need a model that reads them: give --model"),
+        (
+            "long.jsonl",
+            ("--max-tokens", "12"),
+            "Row 101 of long.jsonl has a prompt of 501 tokens, which with an answer",
+        ),
+        ("strange.jsonl", ("--max-tokens", "3"), "Row 101 of strange.jsonl: The tokenizer has no tokens for 'a7='"),
         ("few.jsonl", (), "few.jsonl has 3 rows, none held out for the test, as one in ten is: give more."),
         ("none.jsonl", (), "There is no file none.jsonl: --data takes a .jsonl or a .parquet file."),
     ):
-        model_too = ("--model", str(model)) if "How long" in words else ()
+        model_too = ("--model", str(model)) if "How long" in words or "Row" in words else ()
         assert words in refused(*base, file, *more, *model_too)
 
 

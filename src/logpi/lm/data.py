@@ -28,6 +28,7 @@ class Table:
         names = {*rows[0]}
         if odd := next((n for n, row in enumerate(rows, 1) if {*row} != names), None):
             raise LogpiError(f"Row {odd} of {file} has other columns than the first: give all rows the same.")
+        self.prompts = [row["prompt"] for row in rows]
         held = [held_out(key(row["prompt"])) for row in rows]
         self.splits: dict[Split, list[dict[str, Any]]] = {
             "train": [row for row, out in zip(rows, held, strict=True) if not out],
@@ -46,6 +47,27 @@ class Table:
                 f"{self.file} has {len(self.splits['train'])} rows, none held out for the test, as one in ten is: give more."
             )
         return self
+
+    def must_fit(self, policy: Any, limit: int) -> None:
+        """Refuse a row whose prompt has no tokens, or with an answer of `limit` tokens is longer than the context."""
+        for number, length in enumerate(self._lengths(policy), 1):
+            if policy.context is not None and length + limit > policy.context:
+                raise LogpiError(
+                    f"Row {number} of {self.file} has a prompt of {length} tokens, which with an answer of up to {limit} is"
+                    f" longer than the model's context of {policy.context}: leave it away, or give a smaller --max-tokens."
+                )
+
+    def _lengths(self, policy: Any) -> list[int]:
+        """Tokens of each prompt. All are asked about at once, and one by one where that fails, to name the row."""
+        try:
+            return [len(ids) for ids in policy.encode_all(self.prompts)]
+        except LogpiError:
+            for number, prompt in enumerate(self.prompts, 1):
+                try:
+                    policy.encode(prompt)
+                except LogpiError as wrong:
+                    raise LogpiError(f"Row {number} of {self.file}: {wrong}") from wrong
+            raise
 
     def numbered(self, split: Split, seed: int | str, number: int) -> dict[str, Any]:
         """Every row of a split once in each pass, in an order of that pass."""

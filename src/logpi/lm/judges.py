@@ -63,7 +63,7 @@ class Judge:
 
     def _once(self, prompts: list[str], completions: list[str], columns: dict[str, list[Any]]) -> list[float]:
         request = {"prompts": prompts, "completions": completions, "columns": columns}
-        told = self._exchange(json.dumps(request).encode() + b"\n")
+        told = self._exchange(encoded(request))
         if "error" in told:
             raise Broken(told["error"])
         found = told["rewards"]
@@ -133,3 +133,23 @@ class Judge:
                     pipe.close()  # type: ignore[union-attr]
             self.process.wait()
             self.process = None
+
+
+def encoded(request: dict[str, Any]) -> bytes:
+    """A request as a line of JSON; a column that has something else is refused."""
+    try:
+        return json.dumps(request).encode() + b"\n"
+    except TypeError as wrong:
+        names = [name for name, column in request["columns"].items() if not is_json(column)]
+        raise LogpiError(
+            f"The column {names[0] if names else 'prompt'} has what JSON cannot hold ({wrong}), and a reward gets its columns"
+            " as JSON: make it text or numbers."
+        ) from wrong
+
+
+def is_json(x: Any) -> bool:
+    try:
+        json.dumps(x)
+    except TypeError:
+        return False
+    return True

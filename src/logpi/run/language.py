@@ -80,10 +80,7 @@ def assemble(method: Any, settings: Text, name: str, weights: Path | None, engin
     seeds = torch.randint(2**31, (4,), generator=torch.Generator().manual_seed(settings.seed)).tolist()
     policy = model_for(method, settings, task, seeds[0], weights)
     limit = limit_of(settings, task)
-    if policy.context is not None and limit >= policy.context:
-        raise LogpiError(
-            f"The model's context is {policy.context} tokens: --max-tokens {limit} leaves none for a prompt."
-        )
+    must_fit(policy, task, limit)
     rewards.must_load()
     torch.set_num_threads(threads(settings))
     policy.place(device, getattr(torch, settings.dtype))
@@ -108,6 +105,16 @@ def assemble(method: Any, settings: Text, name: str, weights: Path | None, engin
         micro=settings.micro,
         config={"method": {"name": name} | dataclasses.asdict(method), "run": dataclasses.asdict(settings)},
     )
+
+
+def must_fit(policy: Tokens, task: Any, limit: int) -> None:
+    """Refuse a limit that leaves no room for a prompt; and of data, whose rows are all known, those that do not fit."""
+    if policy.context is not None and limit >= policy.context:
+        raise LogpiError(
+            f"The model's context is {policy.context} tokens: --max-tokens {limit} leaves none for a prompt."
+        )
+    if hasattr(task, "must_fit"):
+        task.must_fit(policy, limit)
 
 
 def taught(policy: Tokens, settings: Text, task: Any) -> str:
