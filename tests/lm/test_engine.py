@@ -118,6 +118,16 @@ def test_what_is_not_one_completion_for_each_row_is_refused(loses):
         next(logpi.learn("grpo", engine=Mute(loses), **SMALL))
 
 
+@pytest.mark.parametrize("what", ["sync", "log_prob", "generate"])
+def test_what_an_engine_raises_is_told_with_its_name(what, monkeypatch):
+    engine = Elsewhere()
+    monkeypatch.setattr(engine, what, lambda *_: {}["server"])
+    with pytest.raises(
+        LogpiError, match=f"The engine elsewhere raised KeyError .'server'. in {what}: mend it, or leave"
+    ):
+        next(logpi.learn("grpo", engine=engine, **SMALL))
+
+
 def test_what_is_no_engine_is_refused():
     with pytest.raises(LogpiError, match="object is not an engine: it has no name"):
         next(logpi.learn("grpo", engine=object(), **SMALL))

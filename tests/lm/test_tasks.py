@@ -74,6 +74,40 @@ def test_what_is_no_task_and_what_is_no_reward_is_refused():
             score(lambda prompts, completions, w=wrong: w, ["p", "q"], ["x", "y"], {})
 
 
+class Mine:
+    letters, limit = "ab=", 4
+
+    def __init__(self, level=1):
+        self.level, self.far = level, 1 / (level - 2)
+        self.limit = "3" if level == 3 else 4
+
+    def example(self, chance):
+        return {1: {"answer": "a"}, 4: "ab=", 5: {"prompt": 5}}[self.level]
+
+    def reward(self, prompts, completions, **_):
+        return [1 / 0]
+
+
+def test_what_a_task_of_ones_own_does_wrong_is_told_with_its_name():
+    found = lambda level=None: tasks.find(f"{__name__}:Mine", level)  # noqa: E731
+    for level, said in (
+        (2, "Mine cannot be made at level 2: its __init__ raised ZeroDivisionError"),
+        (3, "Mine is not a task: its limit is '3', not a whole number above 0, or None"),
+    ):
+        with pytest.raises(LogpiError, match=said):
+            found(level)
+    for level, said in (
+        (None, "The example of Mine is {'answer': 'a'}: return a dict whose prompt is a text, or a list of messages"),
+        (4, "The example of Mine is 'ab=': return a dict"),
+        (5, "The example of Mine is {'prompt': 5}: return a dict"),
+        (6, "The example of Mine raised KeyError .6.: it must make one of any chance"),
+    ):
+        with pytest.raises(LogpiError, match=said):
+            draw(found(level), "train", 0, 0)
+    with pytest.raises(LogpiError, match="The reward of Mine raised ZeroDivisionError .*: it must have a number for"):
+        score(found().reward, ["a"], ["b"], {})
+
+
 def test_letters_that_are_not_in_the_alphabet_are_refused():
     with pytest.raises(Exception, match="unk|WordLevel"):
         letters("abc")("xyz")

@@ -5,12 +5,12 @@ its own: it is probed after every sync, and what it draws is corrected for (`lm/
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from logpi.errors import LogpiError
+from logpi.errors import LogpiError, short
 from logpi.lm.generate import TRAINING, Completions, Sampling, generate
 from logpi.policy.tokens import Tokens
 from logpi.room import Room
@@ -108,7 +108,7 @@ class Probed:
         return self.engine.version
 
     def sync(self, policy: Tokens, version: int) -> None:
-        self.engine.sync(policy, version)
+        self._ask("sync", policy, version)
         self.wanted = version
         trainers, answer = log_prob(policy, self.text), self.log_prob(self.text)
         self.deviation = float((answer.to(trainers) - trainers).abs().max())
@@ -136,7 +136,7 @@ class Probed:
         copies: int = 1,
         how: Sampling = TRAINING,
     ) -> Completions:
-        said = self.engine.generate(prompts, seeds, limit, ends, copies, how)
+        said: Completions = self._ask("generate", prompts, seeds, limit, ends, copies, how)
         if not 0 <= self.wanted - self.version <= STALENESS:
             raise LogpiError(
                 f"The engine {self.name} drew with version {self.version} of the weights, and the policy is version"
@@ -146,7 +146,20 @@ class Probed:
         return said
 
     def log_prob(self, ids: Sequence[int]) -> Tensor:
-        return self.engine.log_prob(ids)
+        said: Tensor = self._ask("log_prob", ids)
+        return said
+
+    def _ask(self, what: str, *given: Any) -> Any:
+        """What the engine says; an error of its own code in one sentence."""
+        try:
+            return getattr(self.engine, what)(*given)
+        except LogpiError:
+            raise
+        except Exception as wrong:
+            raise LogpiError(
+                f"The engine {self.name} raised {type(wrong).__name__} ({short(str(wrong))}) in {what}: mend it, or leave"
+                " --engine away."
+            ) from wrong
 
 
 def must_be_whole(said: Completions, name: str, rows: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from logpi.errors import LogpiError
+from logpi.errors import LogpiError, short
 from logpi.lm.tasks.task import Task
 
 Reward = Callable[..., list[float]]
@@ -18,8 +18,17 @@ def score(
     reward: Reward, prompts: Sequence[str], completions: Sequence[str], columns: dict[str, list[Any]]
 ) -> list[float]:
     """One finite number for each completion, or one sentence about what came instead."""
-    found = reward(prompts=[*prompts], completions=[*completions], **columns)
-    name = getattr(reward, "__name__", type(reward).__name__)
+    own = getattr(reward, "__self__", None)  # the task, where it is a task's
+    name = getattr(reward, "__name__", type(reward).__name__) if own is None else f"of {type(own).__name__}"
+    try:
+        found = reward(prompts=[*prompts], completions=[*completions], **columns)
+    except LogpiError:
+        raise
+    except Exception as wrong:  # the user's code
+        raise LogpiError(
+            f"The reward {name} raised {type(wrong).__name__} ({short(str(wrong))}): it must have a number for whatever the"
+            " model says."
+        ) from wrong
     if not isinstance(found, list | tuple) or len(found) != len(completions):
         told = f"{len(found)} numbers" if isinstance(found, list | tuple) else f"a {type(found).__name__}"
         raise LogpiError(f"The reward {name} returned {told} for {len(completions)} completions: return one for each.")

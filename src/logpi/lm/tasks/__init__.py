@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from logpi.errors import LogpiError, nearest
+from logpi.errors import LogpiError, nearest, short
 from logpi.lm.extras import must_have
 from logpi.lm.tasks.numbers import Addition, Countdown, SortDigits
 from logpi.lm.tasks.reasoning import PREFIX, Reasoning
@@ -40,6 +40,20 @@ def find(name: str, level: int | None = None) -> Any:
     missing = [x for x in ("letters", "limit", "example", "reward") if not hasattr(made, x)]
     if missing:
         raise LogpiError(f"{name} is not a task: it has no {missing[0]}.")
-    if not isinstance(made, type):
-        return made
-    return made() if level is None else made(level)
+    task = begun(made, name, level) if isinstance(made, type) else made
+    if task.limit is not None and (type(task.limit) is not int or task.limit < 1):
+        raise LogpiError(f"{name} is not a task: its limit is {task.limit!r}, not a whole number above 0, or None.")
+    return task
+
+
+def begun(made: type, name: str, level: int | None) -> Any:
+    """A task of a class, at its difficulty."""
+    try:
+        return made() if level is None else made(level)
+    except LogpiError:
+        raise
+    except Exception as wrong:  # the user's code
+        at = "" if level is None else f" at level {level}"
+        raise LogpiError(
+            f"The task {name} cannot be made{at}: its __init__ raised {type(wrong).__name__} ({short(str(wrong))})."
+        ) from wrong

@@ -5,7 +5,8 @@ import random
 from hashlib import sha256
 from typing import Any, Literal, Protocol
 
-from logpi.errors import LogpiError
+from logpi.errors import LogpiError, short
+from logpi.lm.chat import PROMPT, is_prompt
 
 Split = Literal["train", "test"]
 HELD_OUT = 10  # of so many prompts one is for the test
@@ -59,7 +60,23 @@ def draw(
         )
     chance = random.Random(f"{seed}/{split}/{number}")
     for _ in range(10_000):
-        found: dict[str, Any] = getattr(task, kind)(chance)
+        found = made(task, kind, chance)
         if held_out(key(found["prompt"])) == (split == "test"):
             return found
     raise LogpiError(f"The task has no example for its {split} among 10,000: give it more prompts.")
+
+
+def made(task: Task, kind: str, chance: random.Random) -> dict[str, Any]:
+    """What a task makes of chance; errors where that is no dict with a prompt."""
+    name = f"The {kind} of {type(task).__name__}"
+    try:
+        found: dict[str, Any] = getattr(task, kind)(chance)
+    except LogpiError:
+        raise
+    except Exception as wrong:  # the user's code
+        raise LogpiError(
+            f"{name} raised {type(wrong).__name__} ({short(str(wrong))}): it must make one of any chance."
+        ) from wrong
+    if not isinstance(found, dict) or not is_prompt(found.get("prompt")):
+        raise LogpiError(f"{name} is {short(repr(found))}: return a dict whose prompt is {PROMPT}.")
+    return found
