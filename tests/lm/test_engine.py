@@ -11,6 +11,7 @@ from logpi.lm.engine import Own, Probed, log_prob
 from logpi.lm.generate import Sampling, generate
 from logpi.now import Now
 from logpi.rollout.language import rows_of
+from logpi.run.language import Text, engine_of
 
 SMALL = {"task": "reverse-text", "level": 3, "steps": 110, "starts": 4, "group": 3, "warmup": 10}
 
@@ -129,6 +130,8 @@ def test_what_an_engine_raises_is_told_with_its_name(what, monkeypatch):
 
 
 def test_what_is_no_engine_is_refused():
+    with pytest.raises(LogpiError, match="engines:Mute cannot be made: its __init__ raised TypeError .*loses"):
+        engine_of(Text(engine="lm.engines:Mute"), None)
     with pytest.raises(LogpiError, match="object is not an engine: it has no name"):
         next(logpi.learn("grpo", engine=object(), **SMALL))
     with pytest.raises(LogpiError, match="correction_limit is 0.5"):

@@ -70,6 +70,15 @@ def test_data_without_answers_have_prompts_and_no_marks(call, folder, tmp_path):
     assert code == 0 and len(out.splitlines()) == 3 and "." not in out.replace(" ...", ""), err
 
 
+@pytest.mark.parametrize("command", ["export", "play"])
+def test_what_is_for_environments_names_generate(call, run, command):
+    code, _, err = call(command, run)
+    assert (code, err) == (
+        2,
+        f"logpi: {run} is a language model and acts in no environment: logpi generate {run} shows what it says.\n",
+    )
+
+
 def test_what_cannot_be_is_one_sentence(call, folder, tmp_path):
     assert call("train", "ppo", "--steps", "64", "--length", "8", "--quiet", "--no-plot", "--evaluate", "0")[0] == 0
     plays = next(Path("runs").glob("*/*/*"))

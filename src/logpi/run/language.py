@@ -13,7 +13,7 @@ from torch import nn
 
 from logpi.critic import V
 from logpi.device import pick
-from logpi.errors import LogpiError
+from logpi.errors import LogpiError, short
 from logpi.lm.pretrained import SIZES
 from logpi.loop import Parts
 from logpi.page import Between, Count, Finite, Fraction, Positive, option, page
@@ -146,7 +146,14 @@ def must_have_transformers() -> None:
 def engine_of(settings: Text, given: Any) -> Any:
     """What samples, of the caller's; None: logpi's own."""
     found = load_object(settings.engine) if given is None and settings.engine else given
-    found = found() if isinstance(found, type) else found
+    try:
+        found = found() if isinstance(found, type) else found
+    except LogpiError:
+        raise
+    except Exception as wrong:  # the user's code
+        raise LogpiError(
+            f"The engine {settings.engine} cannot be made: its __init__ raised {type(wrong).__name__} ({short(str(wrong))})."
+        ) from wrong
     missing = [x for x in ("name", "version", "rounding", "sync", "generate", "log_prob") if not hasattr(found, x)]
     if found is not None and missing:
         raise LogpiError(f"{type(found).__name__} is not an engine: it has no {missing[0]}.")

@@ -105,3 +105,13 @@ def load(run: str | Path, network: Any = None, device: str = "cpu", allow_nonfin
     fill(policy, tensors, file, allow_nonfinite)
     policy.spec = spec | space | {"network": own}
     return policy.place(device, dtype).eval().requires_grad_(False)
+
+
+def load_actor(run: Path, network: Any = None) -> Policy:
+    """The same, of a policy that acts in an environment; a language model is refused."""
+    policy = load(run, network)
+    if not isinstance(policy, Policy):
+        raise LogpiError(
+            f"{run} is a language model and acts in no environment: logpi generate {run} shows what it says."
+        )
+    return policy

@@ -9,7 +9,7 @@ from logpi.errors import LogpiError
 from logpi.run.checkpoint import best_of, run_of
 from logpi.run.export import TRIED, export
 from logpi.run.flags import parse
-from logpi.run.load import load
+from logpi.run.load import load_actor
 
 
 @dataclass
@@ -29,7 +29,7 @@ def main(args: list[str]) -> None:
     given = parse(Export, args, "logpi export")
     if given.out is not None and (given.onnx or given.torch):
         raise LogpiError("--out says by its name what is written: leave --onnx and --torch away, or --out.")
-    policy = load(best_of(given.run) if given.best else given.run, given.network)
+    policy = load_actor(best_of(given.run) if given.best else given.run, given.network)
     folder = run_of(given.run)
     inside = [folder / name for name, asked in (("policy.onnx", given.onnx), ("policy.pt2", given.torch)) if asked]
     for out in [given.out] if given.out is not None else inside or [folder / "policy.onnx"]:

@@ -13,7 +13,7 @@ from logpi.run import play as room
 from logpi.run.checkpoint import best_of
 from logpi.run.evaluate import environment_of
 from logpi.run.flags import parse
-from logpi.run.load import load
+from logpi.run.load import load_actor
 
 
 @dataclass
@@ -42,7 +42,7 @@ def main(args: list[str]) -> None:
     if given.video:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # a film needs no screen, and pygame complains of none
     run = best_of(given.run) if given.best else given.run
-    policy = load(run, given.network)
+    policy = load_actor(run, given.network)
     name, construct, backend = environment_of(run, given.env, given.wrap, given.env_options)
     if backend == "envpool" and name not in gymnasium.registry:
         raise LogpiError(f"{name} of envpool draws no pictures: logpi eval tells what a policy reaches in it.")
