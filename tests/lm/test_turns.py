@@ -66,6 +66,12 @@ def test_a_tool_is_called_by_the_end_of_a_turn_and_gets_a_text():
     tools = {"calc": lambda x: seen.append(x) or "42", "loud": str.upper}
     assert call("so calc(6*(3+4)) ", tools) == "42" and seen == ["6*(3+4)"]
     assert call("loud(a\nb)", tools) == "A\nB"
+    assert (
+        call("loud(a) calc(b)", tools) == "42"
+        and call("calc(1)*calc(37*48)", tools) == "42"
+        and seen[1:] == ["b", "37*48"]
+    )
+    assert call("loud(calc(a) b)", tools) == "CALC(A) B" and call("calc(1) loud(:))", tools) == ":)"
     for none in ("calc(1) is it", "other(1)", "recalc(1)", "", "calc"):
         assert call(none, tools) is None
     with pytest.raises(LogpiError, match="The tool calc raised ZeroDivisionError .* for '3': it must return a text"):
