@@ -165,7 +165,7 @@ def test_what_there_is_not_is_refused_in_a_sentence(monkeypatch):
         with pytest.raises(LogpiError, match=words):
             tasks.find(name, level)
     with pytest.raises(
-        LogpiError, match=r"There is no reward 'mth': there is math, reasoning-gym, code, and ./file.py:f"
+        LogpiError, match=r"There is no reward 'mth': there is math, reasoning-gym, code, and ./file.py:f of yours.$"
     ):
         scorers.scorer("mth")
     monkeypatch.setattr(extras, "find_spec", lambda _: None)

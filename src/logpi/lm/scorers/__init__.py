@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from logpi.errors import LogpiError, nearest
+from logpi.errors import LogpiError
 from logpi.lm.extras import must_have
 from logpi.lm.judges import Judge
 from logpi.lm.rewards import Scorer
@@ -24,9 +24,7 @@ def scorer(name: str, limit: float = 10.0, memory: int = 0, failed: float = 0.0)
     if name == "code":
         return Programs(limit, memory, failed)
     if name not in JUDGES:
-        raise LogpiError(
-            f"There is no reward {name!r}: there is {', '.join(NAMES)}, and ./file.py:f of yours.{nearest(name, NAMES)}"
-        )
+        raise LogpiError(f"There is no reward {name!r}: there is {', '.join(NAMES)}, and ./file.py:f of yours.")
     path, needed = JUDGES[name]
     must_have(needed, f"The reward {name}")
     return Judge(path, limit, memory, failed, name)
