@@ -4,13 +4,14 @@ import time
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from logpi import LogpiError
 from logpi.lm import tasks
 from logpi.lm.judges import Broken, Judge
-from logpi.lm.rewards import Rewards
+from logpi.lm.rewards import Rewards, score
 
 FUNCTIONS = """
 import os, time
@@ -37,6 +38,14 @@ def moody(prompts, completions, **columns):
 def mixed(prompts, completions, **columns):
     worth = {"nan": float("nan"), "inf": 1e400, "word": "one", "none": None, "error": TimeoutError("it was slow"), "yes": True}
     return [worth.get(c, 2.0) for c in completions]
+
+def numpy(prompts, completions, **columns):
+    import numpy as np
+    return np.ones(len(completions), np.float32) if completions[0] == "array" else [np.float32(1.0), np.array([1.0])]
+
+def texts(prompts, completions, **columns):
+    import numpy as np
+    return np.array(["1"] * len(completions))
 
 def nothing(prompts, completions, **columns):
     return None
@@ -151,6 +160,35 @@ def test_what_is_no_list_of_the_right_length_fails_whole(judge, name, reason):
             asked._once(["p", "q"], ["a", "b"], {})
     else:
         assert asked(["p", "q"], ["a", "b"]) == [3.0, 3.0] and (asked.failures, asked.reason) == (2, reason)
+
+
+def test_numbers_of_numpy_and_torch_are_numbers(judge):
+    for first in ("array", "list"):
+        assert judge("numpy")(["p", "q"], [first, "b"]) == [1.0, 1.0]
+    asked = judge("texts", failed=3.0)
+    assert asked(["p"], ["a"]) == [3.0] and asked.reason == "it returned a str, which is no number"
+
+
+@pytest.mark.parametrize("found", [[np.float32(1.0), True], np.array([1, 1]), torch.ones(2, 1), (torch.ones(()), 1.0)])
+def test_those_of_a_task_too(found):
+    assert score(lambda **_: found, ["p", "q"], ["a", "b"], {}) == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (np.array(["1", "1"]), "returned .*'1'.* for the completion 'a': return a finite number"),
+        (np.ones((2, 2)), "for the completion 'a': return a finite number"),
+        (["1", 1.0], "returned '1' for the completion 'a'"),
+        ([torch.tensor(float("nan")), 1.0], "for the completion 'a': return a finite number"),
+        (torch.ones(()), "returned a Tensor for 2 completions"),
+        (np.ones(3), "returned 3 numbers for 2 completions"),
+        ("11", "returned a str for 2 completions"),
+    ],
+)
+def test_what_a_task_returns_beside_them_is_refused(found, words):
+    with pytest.raises(LogpiError, match=words):
+        score(lambda **_: found, ["p", "q"], ["a", "b"], {})
 
 
 def test_a_call_that_is_awaited_is_one_too(judge):

@@ -54,6 +54,8 @@ def number(x: Any) -> float | str:
     """A finite number, or why it is none: an exception in its place says so itself."""
     if isinstance(x, Exception):
         return reason(x)
+    if hasattr(x, "item"):  # of numpy or torch
+        x = x.item() if math.prod(x.shape) == 1 else x.tolist()
     if not hasattr(x, "__float__"):
         return f"it returned a {type(x).__name__}, which is no number"
     return float(x) if math.isfinite(x) else f"it returned {float(x)}, which is no finite number"

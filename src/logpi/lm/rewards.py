@@ -1,6 +1,5 @@
 """What completions are worth: functions with TRL's signature, f(prompts, completions, **columns) -> list[float]."""
 
-import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from logpi.errors import LogpiError, short
+from logpi.lm.judge import number
 from logpi.lm.tasks.task import Task
 
 Reward = Callable[..., list[float]]
@@ -29,11 +29,12 @@ def score(
             f"The reward {name} raised {type(wrong).__name__} ({short(str(wrong))}): it must have a number for whatever the"
             " model says."
         ) from wrong
-    if not isinstance(found, list | tuple) or len(found) != len(completions):
-        told = f"{len(found)} numbers" if isinstance(found, list | tuple) else f"a {type(found).__name__}"
+    several = isinstance(found, list | tuple) or bool(getattr(found, "shape", ()))
+    if not several or len(found) != len(completions):
+        told = f"{len(found)} numbers" if several else f"a {type(found).__name__}"
         raise LogpiError(f"The reward {name} returned {told} for {len(completions)} completions: return one for each.")
     for k, x in enumerate(found):
-        if not isinstance(x, int | float) or not math.isfinite(x):
+        if isinstance(number(x), str):
             said = completions[k] if len(completions[k]) <= 60 else completions[k][:60] + "..."
             raise LogpiError(f"The reward {name} returned {x!r} for the completion {said!r}: return a finite number.")
     return [float(x) for x in found]
