@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from logpi import LogpiError
 from logpi.run import seeds
 from logpi.run.language import Text
 from logpi.run.setup import Settings
@@ -184,3 +185,9 @@ def test_a_signal_reaches_the_seeds_which_save_and_stop(number, tmp_path):
 
 def test_the_mean_of_one_has_no_interval_and_of_none_is_a_dash():
     assert seeds._mean([1.0, 3.0]) == "2 ± 1.96" and seeds._mean([1.5, None]) == "1.5" and seeds._mean([None]) == "-"
+
+
+def test_a_seed_too_large_is_refused_in_either_world_before_any_begins(tmp_path):
+    for settings in (Settings(seed=2**63 - 1), Text(seed=2**63 - 1)):
+        with pytest.raises(LogpiError, match=f"seed is {2**63}: allowed is"):
+            seeds.train("ppo", None, settings, Options(seeds=2, out=str(tmp_path)))

@@ -1,6 +1,7 @@
 """Several seeds of one command, as many processes at a time as there are cores, each with seeds in turn; their mean at the end."""
 
 import contextlib
+import dataclasses
 import json
 import math
 import os
@@ -100,10 +101,10 @@ class Signals:
             seed.ask(number)
 
 
-def train(name: str, method: Any, settings: Settings, options: Options) -> None:
+def train(name: str, method: Any, settings: Settings | Text, options: Options) -> None:
     """Seeds settings.seed, settings.seed + 1, ...: a line for each, then mean and interval. A failed one leaves the others be."""
     wanted = range(settings.seed, settings.seed + options.seeds)
-    check(Settings(seed=wanted[-1]))
+    check(dataclasses.replace(settings, seed=wanted[-1]))
     where = Path(options.out) / safe(settings.where) / safe(name.rpartition(":")[2].lower() or name)
     console = Console(highlight=False, soft_wrap=True, markup=False)
     versions()  # asked for once
