@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import logpi
 from logpi import LogpiError
 from logpi.lm import tasks
 from logpi.lm.judges import Broken, Judge
@@ -38,6 +39,9 @@ def moody(prompts, completions, **columns):
 def mixed(prompts, completions, **columns):
     worth = {"nan": float("nan"), "inf": 1e400, "word": "one", "none": None, "error": TimeoutError("it was slow"), "yes": True}
     return [worth.get(c, 2.0) for c in completions]
+
+def odd(prompts, completions, **columns):
+    return [float(len(c) % 2) for c in completions]
 
 def numpy(prompts, completions, **columns):
     import numpy as np
@@ -88,6 +92,12 @@ def test_several_with_weights_synchronous_and_not_with_columns(judge):
     assert rewards.told == {"reward/length": 2.5, "reward/answers": 0.5, "reward_failures": 0.0}
     with pytest.raises(LogpiError, match="2 rewards and 1 weights"):
         Rewards(tasks.find("copy"), [judge("length"), judge("answers")], [1.0])
+
+
+def test_two_of_one_name_are_told_apart(judge):
+    rewards = Rewards(tasks.find("copy"), [judge("length"), judge("few"), judge("length")])
+    rewards([{"prompt": "ab=", "answer": "ab"}], ["abc"])
+    assert rewards.told == {"reward/length": 3.0, "reward/few": 1.0, "reward/length-2": 3.0, "reward_failures": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -189,6 +199,15 @@ def test_those_of_a_task_too(found):
 def test_what_a_task_returns_beside_them_is_refused(found, words):
     with pytest.raises(LogpiError, match=words):
         score(lambda **_: found, ["p", "q"], ["a", "b"], {})
+
+
+@pytest.mark.filterwarnings("ignore:The reward dies failed")
+def test_what_is_told_of_rewards_is_of_all_rounds_of_prompts(judge):
+    paths = tuple(judge(name).path for name in ("odd", "dies"))
+    record = next(logpi.learn("dapo", task="addition", level=1, starts=6, group=2, reward=paths, reward_failed=-1.0))
+    assert record.parts.collect.drawn > 6, "several rounds"
+    assert record["reward_failures"] == record["episodes"] == 2 * record.parts.collect.drawn
+    assert record["reward"] == pytest.approx(record["reward/odd"] - 1) and record["reward/dies"] == -1
 
 
 def test_a_call_that_is_awaited_is_one_too(judge):

@@ -136,6 +136,12 @@ LOGS: dict[str, Any] = {
     "longer and better": (doctor_text.length, each(length=lambda r: 2.0 * r["iteration"]), "ok", "tokens in the last"),
     "no lengths": (doctor_text.length, each(length=None), "not measured", "none in the log"),
     "rewards failing": (doctor_text.rewards, each(reward_failures=64.0), "wrong", "failed for 768 of 1,536"),
+    "one of two failing": (
+        doctor_text.rewards,
+        each(reward_failures=128.0, **{"reward/f": 1.0, "reward/f-2": 0.0}),
+        "wrong",
+        "failed for 1,536 of 3,072 judgements (50%)",
+    ),
     "some failing": (doctor_text.rewards, each(reward_failures=5.0), "look", "failed for 60 of 1,536"),
     "one failing": (
         doctor_text.rewards,

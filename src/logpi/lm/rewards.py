@@ -55,6 +55,17 @@ class Scorer(Protocol):
     def close(self) -> None: ...
 
 
+def distinct(names: Sequence[str]) -> list[str]:
+    """f, f -> f, f-2."""
+    return [f"{x}-{n}" if (n := names[: k + 1].count(x)) > 1 else x for k, x in enumerate(names)]
+
+
+def of_all(told: Sequence[dict[str, float]]) -> dict[str, float]:
+    """What is told of equally many completions each, of all: how many failed, and the means of the rest."""
+    summed = {k: sum(x[k] for x in told) for k in told[0]}
+    return {k: x if k == "reward_failures" else x / len(told) for k, x in summed.items()}
+
+
 class Rewards:
     """The task's own reward; or functions of the user's, each in a process of its own, and a reward model, with their weights."""
 
@@ -62,6 +73,7 @@ class Rewards:
         if weights and len(weights) != len(judges):
             raise LogpiError(f"There are {len(judges)} rewards and {len(weights)} weights: give one for each.")
         self.task, self.judges, self.weights = task, [*judges], [*weights] or [1.0] * len(judges)
+        self.names = distinct([judge.name for judge in judges])
         self.told: dict[str, float] = {}
         self.warned: set[str] = set()  # reasons of failures that were told
 
@@ -74,14 +86,14 @@ class Rewards:
         before = [judge.failures for judge in self.judges]
         parts = [torch.tensor(judge(prompts, texts, **columns), dtype=torch.float64) for judge in self.judges]
         several = len(self.judges) > 1
-        self.told = {f"reward/{j.name}": float(x.mean()) for j, x in zip(self.judges, parts, strict=True) if several}
+        self.told = {f"reward/{name}": float(x.mean()) for name, x in zip(self.names, parts, strict=True) if several}
         failed = [judge.failures - n for judge, n in zip(self.judges, before, strict=True)]
         self.told |= {"reward_failures": float(sum(failed))}
-        for judge, n in zip(self.judges, failed, strict=True):
+        for name, judge, n in zip(self.names, self.judges, failed, strict=True):
             if n and judge.reason not in self.warned:
                 self.warned.add(judge.reason)
                 warnings.warn(
-                    f"The reward {judge.name} failed for {n} of {len(texts)} completions ({judge.reason}): each counts as"
+                    f"The reward {name} failed for {n} of {len(texts)} completions ({judge.reason}): each counts as"
                     f" {judge.failed:g}.",
                     stacklevel=2,
                 )

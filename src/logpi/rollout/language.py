@@ -15,7 +15,7 @@ from logpi.lm.draws import seeds_for
 from logpi.lm.engine import Engine, Own, Probed
 from logpi.lm.episodes import Episodes, play
 from logpi.lm.generate import Completions, rooms
-from logpi.lm.rewards import Rewards
+from logpi.lm.rewards import Rewards, of_all
 from logpi.lm.tasks.task import Task, draw
 from logpi.now import reference_log_prob
 from logpi.policy.tokens import Tokens
@@ -93,7 +93,7 @@ class Language:
         found = play(self.engine, policy, self.task, examples, seeds, self.limit, self.group)
         reward = self.rewards(found.examples, found.texts)
         groups = reward.view(self.prompts, self.group)
-        return Round(found, reward, (groups != groups[:, :1]).any(1))
+        return Round(found, reward, (groups != groups[:, :1]).any(1), self.rewards.told)
 
     def _rows(self, rounds: "list[Round]") -> Batch:
         """The batch, and what is told of it; of several rounds the groups that have a signal, the first so many of them."""
@@ -137,7 +137,7 @@ class Language:
             "reward": float(reward.mean()),
             "truncated": float((~ended).double().mean()),
             "tokens": float(length.sum()),
-        }
+        } | of_all([r.told for r in rounds])
         if "turns" in rounds[0].found.examples[0]:
             turns = [len(x["turns"]) for r in rounds for x in r.found.examples]
             self.told["turns"] = sum(turns) / len(turns)
@@ -148,7 +148,7 @@ class Language:
         """Mean reward and length of the last completions, and of this iteration what else is worth a look."""
         n = len(self.recent)
         mean = [sum(x) / n for x in zip(*self.recent, strict=True)] if n else [float("nan")] * 2
-        return {"return": mean[0], "length": mean[1], "episodes": float(self.finished)} | self.told | self.rewards.told
+        return {"return": mean[0], "length": mean[1], "episodes": float(self.finished)} | self.told
 
     def settle(self, policy: Tokens) -> None:
         """Nothing is normalised."""
@@ -168,11 +168,12 @@ class Language:
 
 @dataclass(frozen=True)
 class Round:
-    """B episodes and what they are worth; `signal` [P]: do the rewards of a group differ?"""
+    """B episodes and what they are worth; `signal` [P]: do the rewards of a group differ? `told`: of the rewards."""
 
     found: Episodes
     reward: Tensor
     signal: Tensor
+    told: dict[str, float]
 
     def rows(self) -> Batch:
         return rows_of(self.found.prompts, self.found.said, self.reward, self.found.version, self.found.ours)

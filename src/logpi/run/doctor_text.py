@@ -23,8 +23,11 @@ def rewards(log: Log) -> Finding:
     name, failures, said = "rewards", log.column("reward_failures"), max(log.column("episodes"), default=0.0)
     if not failures:
         return Finding(name, "ok" if log.rows else "not measured", "the task's own" if log.rows else "no iteration yet")
-    share = sum(failures) / max(said, 1.0)
-    seen = f"failed for {sum(failures):,.0f} of {said:,.0f} completions ({share:.0%})"
+    asked = said * max(
+        1, sum(key.startswith("reward/") for key in log.rows[-1])
+    )  # each reward, where there are several
+    share = sum(failures) / max(asked, 1.0)
+    seen = f"failed for {sum(failures):,.0f} of {asked:,.0f} judgements ({share:.0%})"
     if share <= FAILED:
         return Finding(name, "ok", seen)
     cure = "the warning in the run's output says why: mend the function, or give it --reward-limit, --reward-memory"
