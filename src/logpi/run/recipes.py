@@ -32,6 +32,12 @@ def choose(word: str, method: str, env: str) -> tuple[str, dict[str, dict[str, A
     return word, _read(_home() / f"{word}.toml", method)
 
 
+def without_warmup(sections: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What they set but for the model and its warm-up, for a model that is not new."""
+    run = {k: v for k, v in sections.get("run", {}).items() if k != "model" and not k.startswith("warmup")}
+    return sections | {"run": run}
+
+
 def like(library: str, method: str) -> str:
     """The name of the recipe that has another library's details."""
     known = [name.removeprefix("like-") for name in names() if name.startswith("like-")]

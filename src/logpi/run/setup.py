@@ -28,7 +28,7 @@ from logpi.run.language import Text
 from logpi.run.load import KINDS, load
 from logpi.run.optimizers import optimizers
 from logpi.run.paths import is_path, load_object
-from logpi.run.worlds import kind_of, must_be_one
+from logpi.run.worlds import kind_of, must_be_one, must_mean_something
 
 LARGE = 32 * 32  # of a picture, and
 WIDE = 512  # units of a layer from which on a matrix product is worth several threads
@@ -91,11 +91,13 @@ def learn(method: Any = "ppo", env: str | Callable[[], gym.Env] = "CartPole-v1",
         engine = settings.pop("engine", None)
         own = None if isinstance(engine, str) else engine
         text = Text(**settings, engine=engine if own is None else "custom")
+        must_mean_something({*settings, *fields}, page, text)
         return records(assemble(page, text, engine=own))
     network = settings.pop("network", None)
     given = Settings(
         **settings, env=env if isinstance(env, str) else "custom", network=network if isinstance(network, str) else None
     )
+    must_mean_something({*settings, *fields}, page, given)
     return records(assemble(page, given, env, None if isinstance(network, str) else network))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from logpi.errors import LogpiError
+from logpi.lm.pretrained import SIZES
 from logpi.methods import METHODS
 from logpi.run import config, recipes, seeds
 from logpi.run.flags import parse, peek, together
@@ -13,7 +14,7 @@ from logpi.run.language import Text
 from logpi.run.paths import rewards, wrappers
 from logpi.run.setup import Settings, find_method
 from logpi.run.train import Options, train
-from logpi.run.worlds import kind_of, must_be_one
+from logpi.run.worlds import kind_of, must_be_one, must_mean_something
 
 USAGE = f"""\
 usage: logpi train METHOD [flags]
@@ -56,7 +57,10 @@ def main(args: list[str]) -> None:
     if taken:
         raise LogpiError(f"{name} has a field {min(taken)}, which logpi train uses itself: give it another name.")
     (start, settings, options), recipe, tuned = defaults(
-        name, method, peek(rest, (*CODE, "data", "wrap", "reward", "config", "recipe", "like", "init")), typed(rest)
+        name,
+        method,
+        peek(rest, (*CODE, "data", "model", "wrap", "reward", "config", "recipe", "like", "init")),
+        typed(rest),
     )
     groups = [("method", type(method), start), ("run", type(settings), settings), ("options", Options, options)]
     given = parse(together(groups), rest, f"logpi train {name}", type(method).__doc__ or "")
@@ -65,6 +69,7 @@ def main(args: list[str]) -> None:
     if in_force and not options.quiet:
         way_out = "of --like" if options.like else "--recipe none leaves it"
         print(f"recipe {options.recipe}: {', '.join(in_force)} ({way_out})", flush=True)
+    must_mean_something(typed(rest), given.method, given.run, "--")
     if options.seeds > 1:
         seeds.train(name, given.method, given.run, options)
     else:
@@ -110,6 +115,8 @@ def defaults(
         found, tuned = options.recipe, {}
     else:
         found, tuned = recipes.choose(told.get("recipe", options.recipe), name, world)
+        if (inherited | given | told).get("model") not in (None, *SIZES):
+            tuned = recipes.without_warmup(tuned)
     title = f"the recipe {found}"
     start, settings = (config.fill(r, tuned.get(t, {}), title) for r, t in ((page, "method"), (kind(), "run")))
     tuned = {key: getattr(start if t == "method" else settings, key) for t, fields in tuned.items() for key in fields}
