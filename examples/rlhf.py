@@ -18,7 +18,7 @@ torch.set_num_threads(1)
 task, out = tasks.find("sentiment-toy"), Path(tempfile.mkdtemp())
 
 policy = Tokens(*pretrained.begin("tiny", task.letters))
-loss = sft.warm_up(policy, task, seed=0, steps=200, rows=64, lr=3e-3)
+*_, loss = sft.fit(policy, task, seed=0, steps=200, rows=64, lr=3e-3)
 pretrained.save(policy.model, policy.tokenizer, out / "sft")
 print(f"demonstrations, friendly and unfriendly alike often: loss {loss:.2f} per token", flush=True)
 
@@ -34,6 +34,6 @@ for record in logpi.learn("ppo", task="sentiment-toy", **models, **page):
     b = record.batch
     if record.iteration % 6 == 1:
         kl = torch.where(b.mask, b.log_pi - b.log_ref, 0.0).sum(-1).mean()  # of whole answers
-        worth, _ = answers(record.policy, Rewards(task), 256, task.limit, 0, greedy=False)  # which no model saw
-        truth = f"KL to the first policy {kl:.2f}, worth in truth {sum(worth) / 256:5.2f}"
+        worth = answers(record.policy, Rewards(task), 256, task.limit, seed=0).rewards  # which no model saw
+        truth = f"KL to the first policy {kl:.2f}, worth in truth {sum(map(sum, worth)) / 256:5.2f}"
         print(f"{record.steps:6,} tokens: reward {record['reward']:5.2f}, {truth}", flush=True)
