@@ -24,10 +24,8 @@ from logpi.page import option
 from logpi.policy import Policy
 from logpi.trace import watched
 
-ROUNDING = {
-    torch.float32: 1e-4,
-    torch.float64: 1e-12,
-}  # of the first ratio, which is 1; a sharp model has logits of 50, of which 3e-5 is rounding
+ROUNDING = {torch.float32: 1e-5, torch.float64: 1e-12}  # of the first ratio, which is 1
+SHARP = 10  # times that of a language model: sure of itself it has logits of 50, and float32 rounds those by more
 LOOKED = 64  # rows of a language model, at least, on which an update is measured
 COARSE = 0.05  # the same in bfloat16, from which on it is told
 
@@ -221,9 +219,14 @@ def must_be_one(error: float, batch: Batch, bf16: bool, name: str, reason: str) 
         if not error <= COARSE:
             warnings.warn(f"{name} is off 1 by {error:.2f}, in bfloat16: use --no-bf16.", stacklevel=3)
         return
-    rounding = ROUNDING[batch.log_pi.dtype]
-    if not (error <= rounding or error <= rounding * float(batch.log_pi[batch.mask].abs().amax())):
+    if not error <= rounding_of(batch):
         raise LogpiError(f"{name} is off 1 by {error:.1e}: {reason}")
+
+
+def rounding_of(batch: Batch) -> float:
+    """How far a ratio that is 1 may lie from it."""
+    sharp = SHARP if batch.params is None and batch.log_pi.dtype == torch.float32 else 1
+    return sharp * ROUNDING[batch.log_pi.dtype] * max(1.0, float(batch.log_pi[batch.mask].abs().amax()))
 
 
 def read_once(info: dict[str, Any]) -> dict[str, Any]:

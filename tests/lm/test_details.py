@@ -9,7 +9,7 @@ from torch import nn
 import logpi
 from logpi import LogpiError, average, psi
 from logpi.lm.sft import rows_from
-from logpi.loop import check_first_ratio
+from logpi.loop import ROUNDING, check_first_ratio
 from logpi.now import Now
 
 
@@ -96,3 +96,15 @@ def test_dropout_that_is_on_in_training_alone_is_found_by_the_first_ratio():
     error = (Now(policy, None, b).log_pi.detach() - b.log_pi).expm1()[b.mask].abs().max()
     with pytest.raises(LogpiError, match="sampler and trainer disagree about log pi; has the network a random"):
         check_first_ratio(float(error), b)
+
+
+def test_what_float32_rounds_of_a_sure_model_is_no_disagreement_and_in_float64_there_is_none():
+    errors = {}
+    for dtype in (torch.float32, torch.float64):
+        policy = little(dtype=dtype)
+        with torch.no_grad():
+            policy.head.project.weight.mul_(40.0)
+        b = drawn(policy)
+        errors[dtype] = float((Now(policy, None, b).log_pi.detach() - b.log_pi).expm1()[b.mask].abs().max())
+        check_first_ratio(errors[dtype], b)
+    assert errors[torch.float32] > ROUNDING[torch.float32] and errors[torch.float64] < 1e-11, errors

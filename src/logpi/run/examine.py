@@ -18,7 +18,7 @@ from torch import Tensor
 from logpi import average, chance
 from logpi.batch import Batch, Rows
 from logpi.errors import EnvironmentFailed, LogpiError
-from logpi.loop import COARSE, ROUNDING, Parts, update
+from logpi.loop import COARSE, Parts, rounding_of, update
 from logpi.now import Divergence, Now, Surrogate
 from logpi.policy import movable
 from logpi.run import checkpoint, config
@@ -123,7 +123,7 @@ def rollout(b: Batch, bf16: bool) -> dict[str, Any]:
         "actions": int(b.mask.sum()),
         "masked": float((~b.mask).double().mean()),
         "reward": float(b.reward[b.mask].abs().amax()),
-        "rounding": (COARSE if bf16 else ROUNDING[log_pi.dtype]) * max(1.0, float(log_pi.abs().amax())),
+        "rounding": COARSE * max(1.0, float(log_pi.abs().amax())) if bf16 else rounding_of(b),
     }
     if b.mask.dim() == 3:
         ret = b.to_actions()[0].reward.sum(-1)
