@@ -29,6 +29,7 @@ from logpi.run.paths import is_path
 from logpi.run.plot import plot
 from logpi.run.setup import Settings, assemble
 from logpi.run.stop import Interrupted, Stop
+from logpi.run.table import figure
 
 SLOW = 1.0  # seconds of an iteration from which on each is saved
 NOTHING = 1e-3  # of a surrogate, beside a gradient a hundred times as large
@@ -257,7 +258,7 @@ def draw(run: Path) -> None:
 
 def report(name: str, run: Path, record: Record, steps: int, state: str, seconds: float, fresh: str) -> None:
     mean = (
-        f"return {record['return']:.1f} in the last 100 episodes" if record["episodes"] else "no episode has ended yet"
+        f"return {figure(record['return'])} in the last 100 episodes" if record["episodes"] else "no episode has ended yet"
     )
     reached = f"{state}: {mean}; {fresh}"
     speed = f"speed: {steps:,} steps in {seconds:.1f} s, {steps / max(seconds, 1e-9):,.0f} steps/s"
