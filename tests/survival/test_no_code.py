@@ -11,7 +11,7 @@ SRC = Path(logpi.__file__).parent
 
 
 CALLS = {"eval", "exec", "compile", "__import__"}
-MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "yaml", "joblib", "jsonpickle"}
+MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "yaml", "joblib", "jsonpickle", "runpy"}
 LOADERS = {
     ("torch", "load"),
     ("torch", "save"),
@@ -42,15 +42,26 @@ def openings(tree: ast.AST) -> list[str]:
     return found
 
 
+PROGRAM = "lm/scorers/program.py"  # --reward code asks for it: a process of its own runs a model's program there
+
+
 def test_nothing_in_the_package_turns_bytes_into_code() -> None:
     found = {str(f.relative_to(SRC)): openings(ast.parse(f.read_text())) for f in sorted(SRC.rglob("*.py"))}
+    assert [x.partition(": ")[2] for x in found.pop(PROGRAM)] == ["import runpy"]
     assert len(found) > 50 and {k: v for k, v in found.items() if v} == {}
+
+
+def test_no_module_imports_what_runs_programs() -> None:
+    text = {f: f.read_text() for f in SRC.rglob("*.py")}
+    assert [f.name for f, x in text.items() if "scorers.program " in x or "scorers import program\n" in x] == []
+    assert {f.name for f, x in text.items() if '"program.py"' in x} == {"program.py", "programs.py"}
 
 
 @pytest.mark.parametrize(
     "line",
     [
         "import pickle",
+        "import runpy",
         "from pickle import loads",
         "import yaml as y",
         "eval(x)",

@@ -258,7 +258,9 @@ def draw(run: Path) -> None:
 
 def report(name: str, run: Path, record: Record, steps: int, state: str, seconds: float, fresh: str) -> None:
     mean = (
-        f"return {figure(record['return'])} in the last 100 episodes" if record["episodes"] else "no episode has ended yet"
+        f"return {figure(record['return'])} in the last 100 episodes"
+        if record["episodes"]
+        else "no episode has ended yet"
     )
     reached = f"{state}: {mean}; {fresh}"
     speed = f"speed: {steps:,} steps in {seconds:.1f} s, {steps / max(seconds, 1e-9):,.0f} steps/s"
