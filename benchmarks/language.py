@@ -25,14 +25,15 @@ from logpi.run.setup import assemble, find_method
 
 HERE = Path(__file__).parent
 NAME, PROMPTS, GOAL = "language", 1000, 0.95
-TASKS = {"addition": 130.0, "sort-digits": 130.0, "reverse-text": 180.0, "countdown": 300.0}  # seconds given
+TASKS = {"addition": 130.0, "sort-digits": 130.0, "reverse-text": 240.0, "countdown": 300.0}  # seconds given
+HARDER: dict[str, dict[str, Any]] = {"reverse-text": {"level": 12}}  # than the task is by itself
 EVERY = 10.0  # seconds between evaluations
 METHOD = "grpo"
 
 
 def course(task: str, seed: int, seconds: float) -> dict[str, Any]:
     """(seconds, tokens, accuracy) as a run goes on; its first point is the warm-up's end."""
-    tuned = logpi.recipe(METHOD, task)
+    tuned = logpi.recipe(METHOD, task) | HARDER.get(task, {})
     began = time.perf_counter()
     parts, settings = assembled(METHOD, tuned, task, seed)
     warm = time.perf_counter() - began

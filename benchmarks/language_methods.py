@@ -16,15 +16,16 @@ from study import about_now, interval
 
 HERE = Path(__file__).parent
 NAME, TASK, TOKENS, EVERY = "language_methods", "addition", 300_000, 50_000
-WARM = 475  # supervised steps before: a third to a half of the answers are right then
+WARM = {"warmup": 600, "warmup_until": 0.3}  # supervised steps before, until a third of the answers are right
+MODEL = {"model": "small"}
 ROWS = 512  # completions of an iteration, whatever a page calls them
 GROUPS: dict[str, Any] = {"starts": ROWS // 8, "group": 8}
 ONCE = {"epochs": 1, "minibatches": 1}
-CLIPPED = {"anneal": False, "max_grad_norm": 1.0, "lr": 2e-4}
+CLIPPED = {"anneal": False, "max_grad_norm": 1.0, "lr": 1e-4}
 CRITIC = {"envs": ROWS, "gamma": 1.0, "lam": 1.0}
 METHODS: dict[str, dict[str, Any]] = {
-    "reinforce": {"episodes": ROWS, "gamma": 1.0, "lr": 2e-4, "anneal": False},
-    "baseline": {"episodes": ROWS, "gamma": 1.0, "lr": 2e-4, "anneal": False},
+    "reinforce": {"episodes": ROWS, "gamma": 1.0, "lr": 1e-4, "anneal": False},
+    "baseline": {"episodes": ROWS, "gamma": 1.0, "lr": 1e-4, "anneal": False},
     "rloo": GROUPS | CLIPPED,
     "reinforce_pp": {"episodes": ROWS} | ONCE | CLIPPED,
     "grpo": GROUPS | ONCE | CLIPPED,
@@ -44,7 +45,7 @@ METHODS: dict[str, dict[str, Any]] = {
 
 def course(method: str, seed: int, start: dict[str, Any], tokens: int) -> dict[str, Any]:
     """One run from the warm model `start`."""
-    parts, settings = assembled(method, METHODS[method], TASK, seed)
+    parts, settings = assembled(method, METHODS[method] | MODEL, TASK, seed)
     parts.policy.load_state_dict(start)
     points = followed(parts, settings, lambda record, spent: float(record.steps), EVERY, tokens)
     parts.collect.close()
@@ -53,7 +54,7 @@ def course(method: str, seed: int, start: dict[str, Any], tokens: int) -> dict[s
 
 def warm(seed: int) -> dict[str, Any]:
     """The weights that every method begins with."""
-    parts, settings = assembled("reinforce", METHODS["reinforce"] | {"warmup": WARM}, TASK, seed)
+    parts, settings = assembled("reinforce", METHODS["reinforce"] | MODEL | WARM, TASK, seed)
     print(f"seed {seed}: {accuracy(parts, settings):.3f} after the warm-up", flush=True)
     parts.collect.close()
     return {k: v.clone() for k, v in parts.policy.state_dict().items()}
@@ -61,10 +62,10 @@ def warm(seed: int) -> dict[str, Any]:
 
 ABOUT = f"""# Every method on the same task
 
-Made by `python benchmarks/language_methods.py`: `{TASK}`, the tiny model after {WARM} supervised steps (the same weights for all
+Made by `python benchmarks/language_methods.py`: `{TASK}`, the small model after a warm-up to {WARM["warmup_until"]} (the same weights for all
 methods of a seed), {ROWS} completions an iteration, {TOKENS:,} sampled tokens. Accuracy: exact answers to 1,000 prompts that training
 never shows, sampled at temperature 1; mean over seeds and its 95 % interval. "Mean on the way" is the mean over all points of a
-curve: who learns sooner has more. Seconds: one thread, without the evaluations between. 
+curve: who learns sooner has more. Seconds: one thread, without the evaluations between.
 Settings: [results/{NAME}.json](results/{NAME}.json).
 
 | method | before | mean on the way | at the end | seconds |
