@@ -7,6 +7,7 @@ One causal pass gives every answer; padding stands on the right, where nothing o
 import inspect
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from logpi import kl
 from logpi.batch import Batch
 from logpi.errors import LogpiError, short
+from logpi.lm.after import After, after
 from logpi.lm.chat import PROMPT, is_prompt
 from logpi.policy import common, movable
 
@@ -60,13 +62,13 @@ class Vocabulary:
     choices = None
     action_shape: tuple[int, ...] = ()
 
-    def __init__(self, project: nn.Linear, temperature: float) -> None:
-        self.project, self.temperature = project, temperature
+    def __init__(self, project: nn.Linear, temperature: float, after: After) -> None:
+        self.project, self.temperature, self.after = project, temperature, after
 
     def logits(self, hidden: Tensor, project: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """[N, V] at the sampling temperature; project: another one."""
         said = (project or self.project)(hidden)
-        said = said.float() if said.dtype in (torch.bfloat16, torch.float16) else said
+        said = self.after(said.float() if said.dtype in (torch.bfloat16, torch.float16) else said)
         return said if self.temperature == 1.0 else said / self.temperature
 
     def log_prob(self, hidden: Tensor, action: Tensor) -> Tensor:
@@ -79,11 +81,11 @@ class Vocabulary:
 
         return self._each(of, hidden)
 
-    def kl(self, hidden: Tensor, other: Tensor, project: Callable[[Tensor], Tensor], turned: bool = False) -> Tensor:
-        """KL(p || q), p of `hidden`, q of `other` through another projection; turned: KL(q || p)."""
+    def kl(self, hidden: Tensor, other: Tensor, logits: Callable[[Tensor], Tensor], turned: bool = False) -> Tensor:
+        """KL(p || q), p of `hidden`, q of `other`, whose logits are another's; turned: KL(q || p)."""
 
         def of(h: Tensor, o: Tensor) -> Tensor:
-            p, q = self.logits(h), self.logits(o, project)
+            p, q = self.logits(h), logits(o)
             return kl.categorical(q, p) if turned else kl.categorical(p, q)
 
         return self._each(of, hidden, other)
@@ -118,7 +120,7 @@ class Tokens(nn.Module):
     def __init__(self, model: nn.Module, tokenizer: Any = None, temperature: float = 1.0, bf16: bool = False) -> None:
         super().__init__()
         self.model, self.tokenizer, self.bf16 = model, tokenizer, bf16
-        self.head: Any = Vocabulary(model.get_output_embeddings(), temperature)  # type: ignore[operator]
+        self.head: Any = Vocabulary(model.get_output_embeddings(), temperature, after(model))  # type: ignore[operator]
         self.width = int(model.config.get_text_config().hidden_size)  # type: ignore[union-attr, operator]
         self.context = getattr(model.config, "max_position_embeddings", None)  # tokens that a row may have
         self.cache_name = "cache" if "cache" in inspect.signature(self.body.forward).parameters else "past_key_values"
@@ -173,7 +175,8 @@ class Tokens(nn.Module):
         names = {p: name for name, p in self.named_parameters()}
         own = self.head.project
         kept = {k: self.before.get(names[p], p).detach() for k, p in own.named_parameters()}
-        return self.head.kl(hidden, old, lambda x: functional_call(own, kept, (x,)), turned=not turned)
+        logits = partial(self.head.logits, project=lambda x: functional_call(own, kept, (x,)))
+        return self.head.kl(hidden, old, logits, turned=not turned)
 
     def normalise(self, obs: Tensor) -> Tensor:
         return obs

@@ -1,0 +1,54 @@
+"""Tiny causal LMs of many families, with random weights and letters for tokens."""
+
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from logpi.lm import pretrained
+from logpi.lm.letters import letters
+from logpi.lm.tasks import find
+
+ALIKE = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.3,
+}
+FAMILIES = {
+    "bloom": {"hidden_size": 16, "n_layer": 2, "n_head": 2, "initializer_range": 0.3},
+    "cohere": ALIKE | {"logit_scale": 0.25},
+    "gemma2": ALIKE | {"final_logit_softcapping": 2.0, "sliding_window": 8, "query_pre_attn_scalar": 8},
+    "gemma3_text": ALIKE | {"final_logit_softcapping": 2.0, "sliding_window": 8, "query_pre_attn_scalar": 8},
+    "gpt_neo": {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "attention_types": [[["global", "local"], 1]]}
+    | {"max_position_embeddings": 64, "window_size": 8, "initializer_range": 0.3},
+    "granite": ALIKE | {"logits_scaling": 4.0},
+    "llama": ALIKE,
+    "mistral": ALIKE,
+    "mpt": {"d_model": 16, "n_layers": 2, "n_heads": 2, "max_seq_len": 64, "initializer_range": 0.3},
+    "opt": {"hidden_size": 16, "ffn_dim": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "init_std": 0.3}
+    | {"max_position_embeddings": 64, "word_embed_proj_dim": 8, "dropout": 0.0},
+    "phi": ALIKE,
+    "qwen2": ALIKE,
+    "qwen3": ALIKE,
+}
+
+
+def family(name: str, dtype: torch.dtype = torch.float32):
+    """(model, tokenizer) of a family, for the task copy."""
+    tokenizer = letters(find("copy").letters)
+    special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), tokenizer.eos_token_id)
+    config = AutoConfig.for_model(name, vocab_size=len(tokenizer), **special, **FAMILIES[name])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config)
+    return model.eval().to(dtype), tokenizer
+
+
+def saved(name: str, folder: Path) -> Path:
+    pretrained.save(*family(name), folder)
+    return folder
