@@ -42,7 +42,7 @@ def family(name: str, dtype: torch.dtype = torch.float32):
     """(model, tokenizer) of a family, for the task copy."""
     tokenizer = letters(find("copy").letters)
     special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), tokenizer.eos_token_id)
-    config = AutoConfig.for_model(name, vocab_size=len(tokenizer), **special, **FAMILIES[name])
+    config = AutoConfig.for_model(name, vocab_size=len(tokenizer) + 4, **special, **FAMILIES[name])
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(config)

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +83,21 @@ def read(kind: Any, where: str, **how: Any) -> tuple[Any, Any]:
         raise LogpiError(f"There is no folder {where}: --model takes a folder, the name of a hub model, or tiny.")
     safe = {"trust_remote_code": False}
     try:
-        model = kind.from_pretrained(where, use_safetensors=True, **safe, **how)
-        return model, AutoTokenizer.from_pretrained(where, **safe)
+        return attending(kind, where, use_safetensors=True, **safe, **how), AutoTokenizer.from_pretrained(where, **safe)
     except Exception as wrong:  # whatever is wrong with files of other people's
         first = " ".join(str(wrong).split())[:200]
         raise LogpiError(f"The model {where} cannot be loaded: {first}.") from wrong
+
+
+def attending(kind: Any, where: str, **how: Any) -> Any:
+    """The model with the attention asked for; with plain attention, which is said, where it has no fused one."""
+    try:
+        return kind.from_pretrained(where, **how)
+    except ValueError as wrong:  # transformers has no class of its own for it
+        if "scaled_dot_product_attention" not in str(wrong):
+            raise
+    warnings.warn(f"{where} has no fused attention: plain attention takes more time and memory.", stacklevel=2)
+    return kind.from_pretrained(where, **how | {"attn_implementation": "eager"})
 
 
 def must_be_whole(folder: Path) -> None:

@@ -122,7 +122,10 @@ class Tokens(nn.Module):
         self.model, self.tokenizer, self.bf16 = model, tokenizer, bf16
         self.head: Any = Vocabulary(model.get_output_embeddings(), temperature, after(model))  # type: ignore[operator]
         self.width = int(model.config.get_text_config().hidden_size)  # type: ignore[union-attr, operator]
-        self.context = getattr(model.config, "max_position_embeddings", None)  # tokens that a row may have
+        names = ("max_position_embeddings", "max_seq_len")
+        self.context = next(
+            (n for x in names if (n := getattr(model.config, x, None))), None
+        )  # tokens that a row may have
         self.cache_name = "cache" if "cache" in inspect.signature(self.body.forward).parameters else "past_key_values"
         self.spec, self.before = {}, dict[str, Tensor]()
 
@@ -186,4 +189,16 @@ class Tokens(nn.Module):
 
     def place(self, device: str, dtype: torch.dtype) -> "Tokens":
         self.model.to(device, dtype)
+        must_bear_padding(self)
         return self
+
+
+@torch.no_grad()
+def must_bear_padding(policy: Tokens) -> None:
+    """Refuse a model that says NaN of a text behind padding: attention in float32 makes -inf of the least float64."""
+    ids = torch.zeros(1, 3, dtype=torch.long, device=policy.head.project.weight.device)
+    if not policy.hidden(ids, attention_mask=torch.tensor([[0, 1, 1]], device=ids.device)).isfinite().all():
+        dtype = str(policy.head.project.weight.dtype).removeprefix("torch.")
+        raise LogpiError(
+            f"{type(policy.model).__name__} says NaN behind padding in {dtype}: use --dtype float32, or another model."
+        )

@@ -1,0 +1,47 @@
+"""Causal LMs of many families, from a folder: what they say has the log pi that training finds, and a step is finite."""
+
+import contextlib
+
+import pytest
+import torch
+from lm.families import FAMILIES, family, saved
+
+import logpi
+from logpi import LogpiError
+from logpi.lm.tasks.texts import Copy
+from logpi.policy.tokens import Tokens
+
+PLAIN = {"bloom", "gemma2", "gpt_neo", "mpt"}  # without a fused attention
+WITH_NAN = {"bloom", "gemma2", "mpt"}  # in float64
+
+
+class Varied(Copy):
+    def reward(self, prompts, completions, answer, **_):
+        return [float(len({*x})) for x in completions]
+
+
+def step(folder, **how):
+    """(record, parameters that moved) of one iteration."""
+    run = logpi.learn("grpo", task="copy", model=str(folder), starts=4, group=4, max_tokens=4, **how)
+    parts = run.gi_frame.f_locals["parts"]
+    parts.collect.rewards.task = Varied()
+    return next(run), parts.policy
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_step_of_a_family(name, tmp_path):
+    folder = saved(name, tmp_path / name)
+    with pytest.warns(UserWarning, match="no fused attention") if name in PLAIN else contextlib.nullcontext():
+        record, policy = step(folder, seed=1)
+    before = family(name)[0].state_dict()
+    assert record["first_ratio_error"] <= 1e-5
+    assert record["grad_norm"] > 0 and all(p.isfinite().all() for p in policy.parameters())
+    assert any(not torch.equal(x, before[k]) for k, x in policy.model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_padding_in_float64_is_borne_or_refused(name):
+    policy = Tokens(*family(name))
+    refused = pytest.raises(LogpiError, match="says NaN behind padding in float64: use --dtype float32")
+    with refused if name in WITH_NAN else contextlib.nullcontext():
+        policy.place("cpu", torch.float64)
