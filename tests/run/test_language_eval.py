@@ -8,6 +8,8 @@ from statistics import fmean
 import pytest
 
 from logpi.lm import pretrained
+from logpi.run.commands.eval import Eval
+from logpi.run.evaluate import text_settings
 
 QUICK = ("--quiet", "--no-plot", "--evaluate", "0", "--starts", "2", "--group", "2", "--steps", "20")
 MINE = """
@@ -138,3 +140,24 @@ def test_flags_of_the_other_kind_of_run_are_refused(call):
     for flags in (("--samples", "2"), ("--top-k", "2"), ("--task", "copy")):
         code, _, err = call("eval", str(plays), *flags)
         assert code == 2 and f"{flags[0]} is for language models, and {plays} is a policy in an environment" in err
+
+
+def test_a_model_folder_is_judged_by_a_task_or_by_data(call, tmp_path):
+    pretrained.save(*pretrained.begin("tiny", "abcdefghijklmnopqrstuvwxyz="), tmp_path / "model")
+    code, out, err = call("eval", "model", "--task", "copy", "--level", "1", "--episodes", "5", "--samples", "2")
+    assert code == 0 and out.splitlines()[-1] == "written to model/eval/model-copy-seed10000-5-x2.json", err
+    assert len(told(Path("model"), "*-copy-*")["rewards"]) == 5
+    rows = "".join(f'{{"prompt": "{c}=", "answer": "{c}"}}\n' for c in "abcdefghijklmnopqrstuvwxyz")
+    (tmp_path / "rows.jsonl").write_text(rows)
+    data = ("eval", "model", "--data", "rows.jsonl", "--episodes", "2", "--max-tokens", "3")
+    code, out, err = call(*data)
+    assert code == 0 and out.endswith("written to model/eval/model-rows-seed10000-2.json\n"), err
+    assert max(told(Path("model"), "*-rows-*")["evaluations"][1]["lengths"]) <= 3
+    code, _, err = call("eval", "model")
+    assert (code, err) == (2, "logpi: model is a model and no run, so it has no task: give --task or --data.\n")
+
+
+def test_another_task_stands_in_the_place_of_a_runs_data(tmp_path):
+    (tmp_path / "config.toml").write_text('[run]\ntask = "addition"\ndata = "rows.jsonl"\nlevel = 3\n')
+    found = text_settings(tmp_path, Eval(runs=(tmp_path,), task="copy"))
+    assert (found.task, found.data, found.level) == ("copy", None, 3)

@@ -84,7 +84,9 @@ def test_what_cannot_be_is_one_sentence(call, folder, tmp_path):
     plays = next(Path("runs").glob("*/*/*"))
     lines = {
         "generate nowhere": "There is no folder nowhere: logpi generate takes a run or a model folder.",
-        "generate model": "model is a model and no run, so it has no task: give --prompts or --task.",
+        "generate model": "model is a model and no run, so it has no task: give --task or --data.",
+        "generate model --task copy --data rows.jsonl": "--data stands in the place of --task: give one of them.",
+        "generate model --data rows.jsonl --level 2": "--level is of tasks, and --data has rows of its own",
         "generate model --prompts AB": "The tokenizer has no tokens for 'AB'",
         "generate model --prompts a --max-tokens 600": "longer than the model's context of 512",
         "generate model --prompts a --top-p 1.5": "--top-p is 1.5: allowed is",

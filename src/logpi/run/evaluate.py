@@ -17,11 +17,12 @@ from logpi.envs.base import Resting
 from logpi.errors import LogpiError
 from logpi.policy import Policy
 from logpi.rollout.control import LONGEST, never_ends
-from logpi.run import config, language, passing
+from logpi.run import config, language, passing, worlds
 from logpi.run.checkpoint import choose
 from logpi.run.folder import finite, safe
 from logpi.run.language import Text
 from logpi.run.paths import is_path, rewards, wrappers
+from logpi.run.policies import is_model
 from logpi.run.processes import another
 from logpi.workers.construct import Built
 
@@ -134,19 +135,29 @@ def environment_of(
 
 
 def is_text(run: Path) -> bool:
-    """Is it the run of a language model?"""
-    return "task" in _trained_on(run, "")
+    """Is it a language model, or the run of one?"""
+    return is_model(run) or "task" in _trained_on(run, "")
 
 
-def text_settings(run: Path, task: str | None = None) -> Text:
-    """What a language model's run was asked for, from its config.toml; task: another one."""
-    trained = _trained_on(run, "")
-    return config.fill(Text(), trained | ({"task": task} if task else {}), str(run / "config.toml"))
+def text_settings(run: Path, given: Any) -> Text:
+    """What a language model's run was asked for, from its config.toml, with another task or other data where they are given.
+
+    A model folder says nothing of itself.
+    """
+    asked = {k: x for k in ("task", "data", "level", "max_tokens") if (x := getattr(given, k)) is not None}
+    worlds.must_be_one(asked, given, Text, "--")
+    if is_model(run) and not asked.keys() & {"task", "data"}:
+        raise LogpiError(f"{run} is a model and no run, so it has no task: give --task or --data.")
+    trained = {} if is_model(run) else _trained_on(run, "")
+    other = {"data": None} if "task" in asked else {}
+    found = dataclasses.replace(config.fill(Text(), trained, str(run / "config.toml")), **other | asked)
+    worlds.must_mean_something(asked, found, found, "--")
+    return found
 
 
 def must_be_typed(settings: Text, task: str | None) -> None:
     """Refuse a task of the user's that only a file names: a folder runs no code."""
-    if is_path(settings.task) and task is None:
+    if is_path(settings.task) and task is None and not settings.data:
         raise LogpiError(f"This run used a task of yours ({settings.task}): pass it again, --task {settings.task}.")
 
 
@@ -155,7 +166,7 @@ def text_kinds(run: Path, policy: Any, given: Any) -> tuple[str, list[Evaluation
     from logpi.lm.answers import answers
     from logpi.lm.generate import Sampling
 
-    settings = text_settings(run, given.task)
+    settings = text_settings(run, given)
     must_be_typed(settings, given.task)
     named = rewards(settings.reward, given.reward, str(run / "config.toml"))
     settings = dataclasses.replace(settings, reward=(*named,))
@@ -191,12 +202,12 @@ def _trained_on(run: Path, env: str | None) -> dict[str, Any]:
 def write(
     run: Path, env: str, seed: int, kinds: list[Evaluation], more: dict[str, Any] | None = None, mark: str = ""
 ) -> Path:
-    """eval/<step>-<env>-<seed>-<episodes>.json in the run folder: every return, the seed, the mean and its interval; more.
+    """eval/<step>-<env>-<seed>-<episodes>.json in the run or model folder: every return, the seed, the mean and its interval; more.
 
     mark: in the file's name too.
     """
-    checkpoint, _ = choose(run)
-    folder = checkpoint.parent.parent / "eval"
+    checkpoint = run.resolve() if is_model(run) else choose(run)[0]
+    folder = (run if is_model(run) else checkpoint.parent.parent) / "eval"
     folder.mkdir(exist_ok=True)
     file = folder / f"{checkpoint.name}-{safe(env)}-seed{seed}-{len(kinds[0].returns)}{mark}.json"
     found = [finite({"mean": k.mean, "interval_95": k.interval, **dataclasses.asdict(k)}) for k in kinds]

@@ -15,7 +15,7 @@ from logpi.run.checkpoint import choose
 from logpi.run.files import read_json
 from logpi.run.pack import fill, read_tensors
 from logpi.run.paths import load_object
-from logpi.run.policies import is_text
+from logpi.run.policies import is_model, is_text
 from logpi.run.spaces import space_from_json
 
 KINDS = {
@@ -57,7 +57,7 @@ def claimed_by(spec: dict[str, Any], observations: spaces.Space, actions: spaces
 
 
 def text_from(folder: Path, device: str) -> Any:
-    """The language model of a checkpoint, at the temperature that it was trained at."""
+    """The language model of a checkpoint, at the temperature that it was trained at; or of a model folder, at 1."""
     from logpi.lm import lora, pretrained
     from logpi.policy.tokens import Tokens
     from logpi.run import config
@@ -67,7 +67,7 @@ def text_from(folder: Path, device: str) -> Any:
 
     adapted = lora.is_adapter(folder)
     model, tokenizer = pretrained.load(lora.base_of(folder)[0] if adapted else str(folder))
-    asked = config.read(folder / "config.toml").get("run", {})
+    asked = {} if is_model(folder) else config.read(folder / "config.toml").get("run", {})
     policy = Tokens(model.eval(), tokenizer, float(asked.get("temperature", 1.0)), bool(asked.get("bf16", False)))
     if adapted:
         lora.put_on(policy, folder)
@@ -76,11 +76,13 @@ def text_from(folder: Path, device: str) -> Any:
 
 
 def load(run: str | Path, network: Any = None, device: str = "cpu", allow_nonfinite: bool = False) -> Policy:
-    """The policy of a run or of a checkpoint folder, normaliser included, ready for `.act(obs)`.
+    """The policy of a run or of a checkpoint folder, normaliser included, ready for `.act(obs)`; or that of a model folder.
 
     A run's newest checkpoint that is whole is taken; a warning says which were skipped and why. `network` is needed where
     the run used one of the user's own: a folder never makes code run by itself.
     """
+    if is_model(Path(run)):
+        return text_from(Path(run), device)
     folder, skipped = choose(Path(run))
     for reason in skipped:
         warnings.warn(f"Skipped: {reason}", stacklevel=2)

@@ -26,6 +26,12 @@ def is_text(folder: Path) -> bool:
     return any((folder / name).exists() for name in WEIGHTS[1:])
 
 
+def is_model(folder: Path) -> bool:
+    """Is it a language model's folder of transformers' or peft's own, and no checkpoint?"""
+    whole = any((folder / name).is_file() for name in ("config.json", "adapter_config.json"))
+    return whole and not (folder / "manifest.json").is_file()
+
+
 def files_of(policy: Any, checkpoints: Path) -> dict[str, bytes]:
     """All that is needed to make it again, but the code of the user's, and the base of an adapter."""
     if isinstance(policy, Tokens):

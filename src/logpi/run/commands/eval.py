@@ -17,7 +17,7 @@ from logpi.run.load import load
 
 ENVIRONMENTS = ("env", "env_options", "wrap", "network")  # flags of runs in them, and those of runs on language models
 NO_PASS = "no pass@k: rewards are other numbers than 0 and 1, of which the mean is told"
-TEXTS = ("task", "reward", "samples", "temperature", "top_k", "top_p")
+TEXTS = ("task", "data", "level", "max_tokens", "reward", "samples", "temperature", "top_k", "top_p")
 
 
 @page
@@ -28,12 +28,15 @@ class Eval:
     rewards of 0 and 1, pass@k is told: how often one of k answers is right.
     """
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]  # run folders, or checkpoints/step-* of them
+    runs: tyro.conf.Positional[tuple[Path, ...]]  # run folders, checkpoints/step-* of them, or model folders
     episodes: Count = 100  # of each kind; of a language model: prompts
     best: bool = False  # each run's best checkpoint, not its newest
     env: str | None = None  # another environment; else the run's own
     env_options: tuple[str, ...] = ()  # key=value, over the run's own
     task: str | None = None  # of a language model: another task; else the run's own
+    data: str | None = None  # a .jsonl or .parquet file instead
+    level: Count | None = None  # the task's difficulty, where it is not the run's
+    max_tokens: Count | None = None  # of an answer; else what the run or the task says
     reward: tuple[str, ...] = ()  # reward functions, where the run used some of yours
     samples: Count = 1  # of a language model: sampled answers to each prompt
     temperature: Positive | None = None  # of their sampling; else the run's own
@@ -73,7 +76,7 @@ def mark_of(given: Eval) -> str:
 def main(args: list[str]) -> None:
     given = parse(Eval, args, "logpi eval")
     if not given.runs:
-        raise LogpiError("logpi eval needs at least one run folder.")
+        raise LogpiError("logpi eval needs at least one run folder or model folder.")
     for run in map(best_of, given.runs) if given.best else given.runs:
         text = room.is_text(run)
         must_be_for(run, given, text)

@@ -1,7 +1,6 @@
 """logpi generate RUN"""
 
 import contextlib
-import dataclasses
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +25,8 @@ class Generate:
     n: Count = 4  # answers to each
     examples: Count = 4  # prompts of the test
     task: str | None = None  # whose test; else the run's own
-    level: Count | None = None  # its difficulty, where the task is not the run's
+    data: str | None = None  # a .jsonl or .parquet file instead
+    level: Count | None = None  # the task's difficulty, where it is not the run's
     greedy: bool = False  # always the likeliest token, and so one answer
     temperature: Positive | None = None  # of sampling; else the run's own, or 1
     top_k: Annotated[int, Between(0)] = 0  # only so many of the likeliest tokens; 0: all
@@ -37,34 +37,26 @@ class Generate:
     seed: int = 0  # of the prompts and of sampling
 
 
-def speaker(run: Path) -> tuple[Any, bool]:
-    """(the policy, is it a run's?)"""
-    from logpi.lm import pretrained
+def speaker(run: Path) -> Any:
+    """The policy, which has to say something."""
     from logpi.policy.tokens import Tokens
-    from logpi.run.language import must_have_transformers
     from logpi.run.load import load
 
     if not run.is_dir():
         raise LogpiError(f"There is no folder {run}: logpi generate takes a run or a model folder.")
-    if (run / "config.json").is_file() and not (run / "manifest.json").is_file():
-        must_have_transformers()
-        model, tokenizer = pretrained.load(str(run))
-        return Tokens(model.eval(), tokenizer).requires_grad_(False), False
     policy = load(run)
     if not isinstance(policy, Tokens):
         raise LogpiError(f"{run} acts in an environment and says nothing: logpi play {run} shows it.")
-    return policy, True
+    return policy
 
 
-def settings_of(given: Generate, is_run: bool) -> Any:
-    """The settings of a language run, or those of a task that is named; None where there is none of either."""
+def settings_of(given: Generate) -> Any:
+    """What the run or the flags say; None where a model folder goes on from prompts of the user's."""
     from logpi.run.evaluate import text_settings
-    from logpi.run.language import Text
+    from logpi.run.policies import is_model
 
-    if not is_run and given.task is None:
-        return None
-    found = text_settings(given.run, given.task) if is_run else Text(task=given.task)  # type: ignore[arg-type]
-    return found if given.level is None else dataclasses.replace(found, level=given.level)
+    alone = given.prompts and given.task is None and given.data is None
+    return None if alone and is_model(given.run) else text_settings(given.run, given)
 
 
 def task_for(given: Generate, settings: Any) -> Any:
@@ -73,8 +65,6 @@ def task_for(given: Generate, settings: Any) -> Any:
     from logpi.run.language import task_of
     from logpi.run.paths import is_path
 
-    if settings is None and not given.prompts:
-        raise LogpiError(f"{given.run} is a model and no run, so it has no task: give --prompts or --task.")
     if given.prompts and (settings is None or settings.data or is_path(settings.task)):
         return None
     must_be_typed(settings, given.task)
@@ -103,8 +93,7 @@ def worth(task: Any, examples: list[dict[str, Any]], said: list[str]) -> list[st
 
 def main(args: list[str]) -> None:
     given = parse(Generate, args, "logpi generate")
-    policy, is_run = speaker(given.run)
-    settings = settings_of(given, is_run)
+    policy, settings = speaker(given.run), settings_of(given)
     import torch
 
     from logpi.lm.draws import seeds_for
@@ -115,7 +104,7 @@ def main(args: list[str]) -> None:
 
     task = task_for(given, settings)
     examples, copies = asked(given, task), 1 if given.greedy else given.n
-    limit = given.max_tokens or (settings and settings.max_tokens) or getattr(task, "limit", None) or LIMIT
+    limit = (settings.max_tokens if settings else given.max_tokens) or getattr(task, "limit", None) or LIMIT
     policy.head.temperature = given.temperature or policy.head.temperature
     seeds = seeds_for(len(examples) * copies, torch.Generator().manual_seed(given.seed))
     how = Sampling(given.greedy, given.top_k, given.top_p)
