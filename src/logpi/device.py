@@ -1,8 +1,13 @@
-"""Which device, and how wide its floats are."""
+"""Which device, how wide its floats are, and on how many threads."""
+
+import os
 
 import torch
+from torch import nn
 
 from logpi.errors import LogpiError
+
+SMALL = 5_000_000  # parameters of a language model up to which one thread is fastest
 
 
 def pick(name: str) -> str:
@@ -13,6 +18,16 @@ def pick(name: str) -> str:
     if not have[name]:
         raise LogpiError(f"This machine has no {name} that torch can use: use --device auto.")
     return name
+
+
+def use_threads(asked: int | None, model: nn.Module) -> None:
+    """As many as asked for; else what a language model's size is worth."""
+    torch.set_num_threads(threads_for(asked, sum(p.numel() for p in model.parameters())))
+
+
+def threads_for(asked: int | None, parameters: float) -> int:
+    """As many as asked for; else one for small language models, and all cores for others."""
+    return asked or (1 if parameters <= SMALL else os.cpu_count() or 1)
 
 
 def widest(device: torch.device | str) -> torch.dtype:

@@ -1,19 +1,17 @@
 """What `logpi sft` and `logpi reward-model` share: where their data are from, what they begin with, where it goes."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
 
-from logpi.device import pick
+from logpi.device import pick, use_threads
 from logpi.errors import LogpiError
 from logpi.page import Between, Count, Positive, page
 
 HELD = 256  # examples of the test, at most, on which a fit is judged
 LINES = 10  # told on the way
-SMALL = 5_000_000  # parameters up to which one thread is fastest
 
 
 @page
@@ -77,8 +75,7 @@ def held_out(task: Any, seed: int, kind: Literal["example", "preference"]) -> tu
 
 def place(model: Any, given: Fitting) -> None:
     """Where and how it computes, and what of it moves: float32, on as many threads as its size is worth; an adapter alone."""
-    small = sum(p.numel() for p in model.parameters()) <= SMALL
-    torch.set_num_threads(given.threads or (1 if small else os.cpu_count() or 1))
+    use_threads(given.threads, model)
     model.to(pick(given.device), torch.float32)
     if given.lora:
         from logpi.lm import lora

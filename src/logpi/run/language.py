@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import os
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from torch import nn
 
 from logpi.critic import V
-from logpi.device import pick
+from logpi.device import pick, threads_for, use_threads
 from logpi.errors import LogpiError, short
 from logpi.lm.pretrained import SIZES
 from logpi.loop import Parts
@@ -64,7 +63,7 @@ class Text:
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"  # where tensors live
     dtype: Literal["float32", "float64"] = "float32"  # of parameters
     bf16: bool = False  # the model computes in bfloat16, log pi stays float32
-    threads: Count | None = None  # of torch; else one for new models, which are small, and all cores
+    threads: Count | None = None  # of torch; else one for small models, and all cores for others
 
     where = property(lambda self: Path(self.data).stem if self.data else self.task)
 
@@ -82,7 +81,7 @@ def assemble(method: Any, settings: Text, name: str, weights: Path | None, engin
     limit = limit_of(settings, task)
     must_fit(policy, task, limit)
     rewards.must_load()
-    torch.set_num_threads(threads(settings))
+    use_threads(settings.threads, policy)
     policy.place(device, getattr(torch, settings.dtype))
     note = taught(policy, settings, task) if settings.warmup and weights is None and settings.model in SIZES else ""
     if settings.lora:
@@ -161,8 +160,10 @@ def engine_of(settings: Text, given: Any) -> Any:
 
 
 def threads(settings: Text) -> int:
-    """As many as asked for; else one for the small models that are new, and all cores for others."""
-    return settings.threads or (1 if settings.model in SIZES else os.cpu_count() or 1)
+    """How many it will use, before its model is there."""
+    from logpi.lm.pretrained import size_of
+
+    return threads_for(settings.threads, size_of(settings.model))
 
 
 def limit_of(settings: Text, task: Any) -> int:

@@ -21,6 +21,7 @@ from rich.table import Table
 from logpi.envs import NATIVE
 from logpi.errors import LogpiError
 from logpi.page import check
+from logpi.run import language
 from logpi.run.folder import safe, versions
 from logpi.run.language import Text
 from logpi.run.paths import is_path
@@ -144,7 +145,8 @@ def _all(
     """
     waiting, done, free = [*wanted], list[Seed](), list[Process]()
     alive: dict[int, Seed] = {}
-    room = max(1, (os.cpu_count() or 1) // threads(settings))
+    each = language.threads(settings) if isinstance(settings, Text) else threads(settings)
+    room = max(1, (os.cpu_count() or 1) // each)
     with (
         contextlib.ExitStack() as processes,
         Signals(alive) as signals,

@@ -239,10 +239,8 @@ def twins(policy: Policy, critic: Any, joint: bool, settings: Settings) -> Any:
     return Fused(policy, critic, joint)
 
 
-def threads(settings: Settings | Text, observations: gym.Space | None = None) -> int:
+def threads(settings: Settings, observations: gym.Space | None = None) -> int:
     """As many as asked for; else one: for small layers a barrier costs more than it saves, and far more beside a neighbour."""
-    if isinstance(settings, Text):
-        return language.threads(settings)
     pictures = [] if observations is None else Seen(observations).of("picture")
     large = any(piece.end - piece.begin >= LARGE for piece in pictures)
     wide = large or (settings.network is None and max(settings.hidden, default=0) > WIDE)
