@@ -1,4 +1,4 @@
-"""The process in which a reward function of the user's runs: python -m logpi.lm.judge FUNCTION MEMORY
+"""The process in which a reward of the user's runs: python -m logpi.lm.judge FUNCTION MEMORY, or TASK MEMORY LEVEL
 
 It says {} once the function is there, then answers: requests and answers are lines of JSON; what the function prints goes to
 stderr.
@@ -18,7 +18,7 @@ from logpi.errors import LogpiError
 from logpi.run.paths import load_object
 
 
-def main(path: str, memory: str) -> None:
+def main(path: str, memory: str, *level: str) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     if int(memory):
@@ -29,13 +29,19 @@ def main(path: str, memory: str) -> None:
         answers.flush()
 
     try:
-        reward = load_object(path)
+        reward = reward_of_task(path, json.loads(level[0])) if level else load_object(path)
     except Exception as error:
         say({"error": reason(error)})
         return
     say({})
     for line in sys.stdin:
         say(answer(reward, json.loads(line)))
+
+
+def reward_of_task(path: str, level: int | None) -> Any:
+    from logpi.lm.tasks import find  # numpy, which a function need not wait for
+
+    return find(path, level).reward
 
 
 def answer(reward: Any, request: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Reward functions of the user's, in processes that can be killed: what hangs, dies or eats memory costs its own reward alone."""
+"""Rewards of the user's, in processes that can be killed: what hangs, dies or eats memory costs its own reward alone."""
 
 import contextlib
 import json
@@ -22,16 +22,24 @@ class Broken(Exception):  # noqa: N818
 
 
 class Judge:
-    """One function in one process. `failed` stands for what it could not say; how often, and why last, is kept."""
+    """One function, or a task's reward, in one process. `failed` stands for what it could not say; how often, and why, is kept."""
 
     def __init__(
         self, path: str, limit: float = 10.0, memory: int = 0, failed: float = 0.0, name: str | None = None
     ) -> None:
-        self.path, self.limit, self.memory, self.failed = path, limit, memory, failed
+        self.path, self.limit, self.failed = path, limit, failed
+        self.words = [path, str(memory)]
         self.process: subprocess.Popen[bytes] | None = None
         self.got = b""
         self.failures, self.reason = 0, ""
         self.name = name or path.rpartition(":")[2]
+
+    @classmethod
+    def of_task(cls, path: str, level: int | None, *how: Any) -> "Judge":
+        """The reward of a task of the user's at its difficulty."""
+        made = cls(path, *how, f"of {path.rpartition(':')[2]}")
+        made.words.append(json.dumps(level))
+        return made
 
     def must_load(self) -> None:
         """Refuse what cannot be loaded, before it is asked anything."""
@@ -113,7 +121,7 @@ class Judge:
 
     def _started(self) -> "subprocess.Popen[bytes]":
         if self.process is None:
-            command = [sys.executable, "-m", "logpi.lm.judge", self.path, str(self.memory)]
+            command = [sys.executable, "-m", "logpi.lm.judge", *self.words]
             self.got = b""
             pipe = subprocess.PIPE
             # a session of its own: Ctrl-C is ours alone, and what it starts ends with it

@@ -67,7 +67,7 @@ def of_all(told: Sequence[dict[str, float]]) -> dict[str, float]:
 
 
 class Rewards:
-    """The task's own reward; or functions of the user's, each in a process of its own, and a reward model, with their weights."""
+    """The reward of a task of ours; or those of the user's, each in a process of its own, and a reward model, with weights."""
 
     def __init__(self, task: Task, judges: Sequence[Scorer] = (), weights: Sequence[float] = ()) -> None:
         if weights and len(weights) != len(judges):

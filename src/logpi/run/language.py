@@ -19,7 +19,7 @@ from logpi.page import Between, Count, Finite, Fraction, Positive, option, page
 from logpi.policy.networks import orthogonal
 from logpi.policy.tokens import Tokens
 from logpi.run.optimizers import optimizers
-from logpi.run.paths import load_object
+from logpi.run.paths import is_path, load_object
 
 
 @page
@@ -184,8 +184,9 @@ def task_of(settings: Text) -> Any:
 
 
 def rewards_of(settings: Text) -> Any:
-    """The task's reward, or the user's functions and a reward model in its place."""
+    """The task's reward, or the user's functions and a reward model in its place; what is the user's is in a process of its own."""
     from logpi.lm import scorers
+    from logpi.lm.judges import Judge
     from logpi.lm.rewards import Rewards
 
     task, how = task_of(settings), (settings.reward_limit, settings.reward_memory, settings.reward_failed)
@@ -196,7 +197,10 @@ def rewards_of(settings: Text) -> Any:
         from logpi.lm import reward_model
 
         judges.append(reward_model.load(settings.reward_model, pick(settings.device)))
-    return Rewards(task, judges or scorers.own(task, *how), settings.reward_weights)
+    judges = judges or [*scorers.own(task, *how)]
+    if not judges and not settings.data and is_path(settings.task):
+        judges = [Judge.of_task(settings.task, settings.level, *how)]
+    return Rewards(task, judges, settings.reward_weights)
 
 
 def model_for(method: Any, settings: Text, task: Any, seed: int, weights: Path | None) -> Tokens:

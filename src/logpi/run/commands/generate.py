@@ -1,6 +1,7 @@
 """logpi generate RUN"""
 
 import contextlib
+import dataclasses
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -80,14 +81,14 @@ def asked(given: Generate, task: Any) -> list[dict[str, Any]]:
     return [draw(task, "test", given.seed, k) for k in range(given.examples)]
 
 
-def worth(task: Any, examples: list[dict[str, Any]], said: list[str]) -> list[str]:
+def worth(task: Any, settings: Any, examples: list[dict[str, Any]], said: list[str]) -> list[str]:
     """The task's own reward of each, in letters; nothing for prompts that are the user's, or data without an answer."""
-    from logpi.lm.rewards import Rewards
-    from logpi.lm.scorers import own
+    from logpi.run.language import rewards_of
 
     if examples[0].keys() == {"prompt"} or (hasattr(task, "splits") and "answer" not in examples[0]):
         return [""] * len(said)
-    with contextlib.closing(Rewards(task, own(task))) as rewards:
+    own = dataclasses.replace(settings, reward=(), reward_model=None, reward_weights=())
+    with contextlib.closing(rewards_of(own)) as rewards:
         return [f"{x:6.2f}  " for x in rewards(examples, said).tolist()]
 
 
@@ -111,7 +112,7 @@ def main(args: list[str]) -> None:
     engine = Own()
     engine.sync(policy, 0)
     found = play(engine, policy, None if given.prompts else task, examples, seeds, limit, copies, how)
-    marks = worth(task, found.examples, found.texts)
+    marks = worth(task, settings, found.examples, found.texts)
     for k, (mark, text, over) in enumerate(zip(marks, found.texts, found.said.ended.tolist(), strict=True)):
         if k % copies == 0:
             print(key(examples[k // copies]["prompt"]))
