@@ -24,9 +24,12 @@ class EnvironmentFailed(LogpiError):  # noqa: N818
 
 
 def short(text: str, limit: int = 80) -> str:
-    """One line of at most `limit` characters that a terminal only prints, for a sentence."""
+    """One line of at most `limit` characters that a terminal only prints, for a sentence; cut between words where it can be."""
     line = "".join(c for c in " ".join(text.split()) if c.isprintable())
-    return line if len(line) <= limit else line[: limit - 3] + "..."
+    if len(line) <= limit:
+        return line
+    words = line[: limit - 2].rpartition(" ")[0]
+    return (words if len(words) > limit // 2 else line[: limit - 3]) + "..."
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from logpi.run import cli, doctor_text, examine, judge
+from logpi.run import cli, doctor, doctor_text, examine, judge
 from logpi.run.commands import doctor as command
 from logpi.run.doctor import Finding, Log
 from logpi.run.examine import Live
@@ -117,6 +117,10 @@ LOGS: dict[str, Any] = {
         each(entropy=lambda r: 2.0 / 9 ** r["iteration"]),
         "ok",
         "nats a token",
+    ),
+    "a short run of nothing": (
+        *(doctor.progress, dataclasses.replace(each(**FLAT), rows=each(**FLAT).rows[:3])),
+        *("look", "0 from the beginning to the end"),
     ),
     "silent groups": (doctor_text.groups, each(groups_without_signal=1.0, **FLAT), "wrong", "100% of the groups"),
     "silent and solved": (doctor_text.groups, each(groups_without_signal=1.0), "look", "100% of the groups"),

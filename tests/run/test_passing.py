@@ -7,6 +7,7 @@ from statistics import fmean
 import numpy as np
 import pytest
 
+from logpi.run.evaluate import Evaluation
 from logpi.run.passing import interval, lines, pass_at, table
 
 
@@ -57,3 +58,12 @@ def test_where_all_agree_the_bound_is_exact():
         low, high = interval([1.0] * n)
         assert high == 1.0 and isclose(low**n, 0.025)
         assert interval([0.0] * n) == (0.0, 1 - low)
+
+
+@pytest.mark.parametrize("worth", [0.0, 1.0])
+def test_answers_that_all_agree_have_the_exact_bound_and_not_no_width(worth):
+    found = Evaluation([worth] * 100, [1] * 100, True, "prompts")
+    low, high = interval([worth] * 100)
+    assert found.interval == high - low > 0.03
+    assert str(found) == f"{worth:.3f} ± 0.036 over 100 prompts (deterministic)"
+    assert Evaluation([worth] * 100, [1] * 100, True).interval == 0, "returns of episodes have no such bound"

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from logpi.errors import LogpiError
+from logpi.errors import LogpiError, short
 
 CONTEXT = 512  # letters of prompt and answer together
 SIZES = {"tiny": (2, 64), "small": (3, 128)}  # layers, width
@@ -87,8 +87,7 @@ def read(kind: Any, where: str, **how: Any) -> tuple[Any, Any]:
     try:
         return attending(kind, where, use_safetensors=True, **safe, **how), AutoTokenizer.from_pretrained(where, **safe)
     except Exception as wrong:  # whatever is wrong with files of other people's
-        first = " ".join(str(wrong).split())[:200]
-        raise LogpiError(f"The model {where} cannot be loaded: {first}.") from wrong
+        raise LogpiError(f"The model {where} cannot be loaded: {short(str(wrong), 200).rstrip('.')}.") from wrong
 
 
 def attending(kind: Any, where: str, **how: Any) -> Any:

@@ -44,7 +44,13 @@ class Evaluation:
 
     @property
     def interval(self) -> float:
-        """Half the width of the 95 % interval of the mean, 1.96 standard errors."""
+        """Half the width of the 95 % interval of the mean, 1.96 standard errors.
+
+        Where all answers are worth 0, or all 1, these are 0: then how far the exact bound lies.
+        """
+        if self.unit == "prompts" and {*self.returns} in ({0.0}, {1.0}):
+            low, high = passing.interval(self.returns)
+            return high - low
         return (
             1.96 * statistics.stdev(self.returns) / len(self.returns) ** 0.5 if len(self.returns) > 1 else float("nan")
         )

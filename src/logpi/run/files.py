@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from logpi.errors import LogpiError
+from logpi.errors import LogpiError, short
 
 LARGEST = 64 * 2**20  # bytes of a JSON file that are still read
 
@@ -51,7 +51,7 @@ def read_json(file: Path) -> Any:
         found = json.loads(file.read_bytes().decode(), object_pairs_hook=_once, parse_constant=_no_constant)
         json.dumps(found, ensure_ascii=False).encode()
     except (OSError, ValueError, RecursionError) as wrong:
-        why = "it is nested too deeply" if isinstance(wrong, RecursionError) else " ".join(str(wrong).split())[:200]
+        why = "it is nested too deeply" if isinstance(wrong, RecursionError) else short(str(wrong), 200)
         raise LogpiError(f"{file} cannot be read: {why}.") from wrong
     return found
 

@@ -9,6 +9,11 @@ import typing
 from typing import Any
 
 from logpi.errors import LogpiError, nearest
+from logpi.page import PLAIN
+
+UNREAD = re.compile(
+    r"^Error parsing (--[\w-]+): .*?(INT|FLOAT|int\b|float\b).*?('.*?')"
+)  # a word where a number belongs
 
 
 def parse(kind: Any, args: list[str], prog: str, description: str = "") -> Any:
@@ -70,4 +75,7 @@ def _sentence(box: str, prog: str) -> str:
     lines = [line.strip("│╭╮╰╯─ ") for line in box.strip().splitlines()[1:]]
     body = re.split(r"Argument helptext|For full helptext", " ".join(line for line in lines if line))[0]
     body = re.sub(r"^Error parsing \w+: (\w+)(?= is )", lambda m: f"--{m[1].replace('_', '-')}", body).strip()
+    if unread := UNREAD.search(body):
+        flag, kind, value = unread.groups()
+        body = f"{flag} is {value}: allowed is {PLAIN[int if kind.lower() == 'int' else float]}"
     return f"{body.rstrip('.')}. See {prog} --help."

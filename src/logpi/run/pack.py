@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from logpi.errors import LogpiError
+from logpi.errors import LogpiError, short
 
 LARGEST_HEADER = 16 * 2**20  # bytes; a hundred thousand tensors need less
 
@@ -76,7 +76,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     except (OSError, SafetensorError, KeyError, ValueError) as wrong:
         if isinstance(wrong, LogpiError):
             raise
-        raise LogpiError(f"{file} cannot be read: {' '.join(str(wrong).split())[:200]}.") from wrong
+        raise LogpiError(f"{file} cannot be read: {short(str(wrong), 200).rstrip('.')}.") from wrong
 
 
 def fill(module: nn.Module, tensors: dict[str, Tensor], file: Path, nonfinite: bool = False) -> None:
