@@ -37,7 +37,8 @@ class Judge:
     @classmethod
     def of_task(cls, path: str, level: int | None, *how: Any) -> "Judge":
         """The reward of a task of the user's at its difficulty."""
-        made = cls(path, *how, f"of {path.rpartition(':')[2]}")
+        made = cls(path, *how)
+        made.name = f"of {made.name}"
         made.words.append(json.dumps(level))
         return made
 
