@@ -1,8 +1,8 @@
 """What the critic says: V(s), or Q(s, a) and its mean under the policy; and how it is fitted to targets.
 
 A critic reads `policy.trunk(obs)`: the features where policy and critic share a trunk, the observation where
-they do not. A page with a `value_coef` fits it jointly, in the same minibatches as the policy; every other page
-leaves it a fit of its own, on detached features, so that a shared trunk never moves the policy out of the
+they do not. A page whose `value_coef` is a number fits it jointly, in the same minibatches as the policy; every other
+page leaves it a fit of its own, on detached features, so that a shared trunk never moves the policy out of the
 region a natural step trusted.
 """
 

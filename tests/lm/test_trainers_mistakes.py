@@ -19,11 +19,13 @@ from logpi.exact import bench, find
 from logpi.exact.estimators import Choice
 from logpi.lm import engine
 from logpi.loop import loop, measure
-from logpi.methods import GRPO, GSPO, PPO
+from logpi.methods import A2C, GRPO, GSPO, MDPO, PPO, PPOKL, ActorCritic
 from logpi.now import Now, Surrogate
 from logpi.rollout import language as rollout
 from logpi.run.language import Text
 from logpi.run.setup import assemble
+
+JOINT = (PPO, A2C, ActorCritic, PPOKL, MDPO)  # their value_coef weighs a joint loss, or is "own"
 
 
 def parts_of(page, **settings):
@@ -195,28 +197,33 @@ def test_28_the_value_head_sees_the_clipped_error_of_our_tokens_alone():
     assert bool(((said - b.value).abs() > 0.2)[b.mask].any()), "the clip is in force somewhere"
 
 
-def test_28_a_fit_of_its_own_leaves_the_shared_model_to_the_policy():
+@pytest.mark.parametrize("page", JOINT)
+def test_28_a_fit_of_its_own_leaves_the_shared_model_to_the_policy(page):
     """--value-coef own: the policy's gradient is that of a page without a critic, however wrong the critic is."""
     policy = little()
+    policy.remember()
     critic, b = judged(policy)
     rows = Rows(b.with_(target=1e6 * b.target), torch.Generator(), pack=True)
     grads = [
-        torch.autograd.grad(sum(Surrogate(page, policy, c, rows, {})(rows.batch)), [*policy.parameters()])
-        for page, c in ((PPO(value_coef="own"), critic), (PPO(), None), (PPO(), critic))
+        torch.autograd.grad(
+            sum(Surrogate(made, policy, c, rows, {"progress": 0.0})(rows.batch)), [*policy.parameters()]
+        )
+        for made, c in ((page(value_coef="own"), critic), (page(), None), (page(), critic))
     ]
     assert all(torch.equal(x, y) for x, y in zip(grads[0], grads[1], strict=True))
     assert max(float((x - y).abs().max()) for x, y in zip(grads[0], grads[2], strict=True)) > 1e3
 
 
-def test_28_a_fit_of_its_own_learns_the_value_and_leaves_the_model_bit_for_bit():
-    parts = parts_of(page := PPO(envs=12, value_coef="own"))
+@pytest.mark.parametrize("page", JOINT)
+def test_28_a_fit_of_its_own_learns_the_value_and_leaves_the_model_bit_for_bit(page):
+    parts = parts_of(page(envs=12, value_coef="own"))
     assert {id(p) for p in parts.critic.parameters()}.isdisjoint(map(id, parts.optimizer.param_groups[0]["params"]))
     b = parts.collect(parts.policy, parts.critic)
     rows = Rows(b.with_(target=torch.ones_like(b.reward)), torch.Generator().manual_seed(0), pack=True)
     before = copy.deepcopy(parts.policy.state_dict())
     error = lambda: float((parts.critic(parts.policy.hidden(b.obs)).detach() - 1)[b.mask].square().mean())
     first = error()
-    critics.fit(parts.critic, parts.policy, rows, parts.critic_optimizer, critics.plan(page))
+    critics.fit(parts.critic, parts.policy, rows, parts.critic_optimizer, critics.plan(parts.method))
     assert error() < 0.2 * first and all(torch.equal(x, before[k]) for k, x in parts.policy.state_dict().items())
     assert "value_loss" in next(loop(parts)).metrics
     parts.collect.close()

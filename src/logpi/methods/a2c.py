@@ -22,7 +22,7 @@ class A2C:
     lam: Fraction = 0.95  # 0 trusts the critic, 1 the rewards (gae)
     from_start: bool = False  # times gamma^t too: unbiased for the discounted J
     entropy: NonNegative = 0.01  # weight of the entropy bonus
-    value_coef: NonNegative = 0.5  # weight of the critic's error
+    value_coef: NonNegative | Literal["own"] = 0.5  # weight of the critic's error; own: it has a fit of its own
     lr: Positive = 3e-3  # learning rate
     anneal: bool = True  # the learning rate falls linearly to 0
     max_grad_norm: Positive = 0.5  # the gradient is cut to this length

@@ -24,7 +24,7 @@ class MDPO:
     kl: Literal["exact", "estimate"] = "exact"  # from the distributions, or from the old actions
     clip: Positive | None = None  # PPO's clip on top
     entropy: NonNegative = 0.0  # weight of the entropy bonus
-    value_coef: NonNegative = 0.5  # weight of the critic's error
+    value_coef: NonNegative | Literal["own"] = 0.5  # weight of the critic's error; own: it has a fit of its own
     lr: Positive = 1e-3  # learning rate
     anneal: bool = True  # the learning rate falls linearly to 0
     epochs: Count = 10  # passes over the batch

@@ -3,6 +3,8 @@
 max E[ rho A - beta KL(pi_old || pi) ];  beta / 2 where KL < target / 1.5, 2 beta where KL > 1.5 target
 """
 
+from typing import Literal
+
 from logpi import average, objective, psi
 from logpi.page import Count, Fraction, NonNegative, Positive, page
 from logpi.step.gradient import ascend
@@ -20,7 +22,7 @@ class PPOKL:
     beta: Positive = 1.0  # weight of the KL at the start
     target: Positive = 0.01  # KL(old || new) that an update should reach
     entropy: NonNegative = 0.01  # weight of the entropy bonus
-    value_coef: NonNegative = 0.5  # weight of the critic's error
+    value_coef: NonNegative | Literal["own"] = 0.5  # weight of the critic's error; own: it has a fit of its own
     lr: Positive = 1e-3  # learning rate
     anneal: bool = True  # the learning rate falls linearly to 0
     epochs: Count = 4  # passes over the batch
