@@ -111,12 +111,13 @@ class Without(nn.Module):
         self.asked = (policy,)  # in a tuple it is no part of this module
         self.head = policy.head
 
-    def features(self, b: Batch) -> Tensor:
+    def features(self, b: Batch) -> Any:
         with off(self.asked[0].model):
             return self.asked[0].features(b)
 
-    def params(self, features: Tensor, obs: Tensor) -> Tensor:
-        return features
+    def params(self, features: Any, obs: Tensor) -> Tensor:
+        with off(self.asked[0].model):
+            return self.asked[0].params(features, obs)
 
     def normalise(self, obs: Tensor) -> Tensor:
         return obs

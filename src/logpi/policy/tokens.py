@@ -111,7 +111,7 @@ class Tokens(nn.Module):
     `remember` keeps the weights that draw a batch, for what is asked of pi_old later.
     """
 
-    shared = True  # a critic is a head on the hidden states
+    shared = True  # a critic is a head on the hidden states; False: a model of its own, which reads the rows
     pack = True  # minibatches are of whole rows, which differ in length
     memory = normaliser = return_normaliser = mask = None
     spec: dict[str, Any]
@@ -155,17 +155,18 @@ class Tokens(nn.Module):
             said = self.body(input_ids=ids, use_cache=bool(more), **more).last_hidden_state
         return said.to(self.head.project.weight.dtype)
 
-    def features(self, b: Batch) -> Tensor:
-        """[N, H] at our tokens."""
-        return b.ours(common.hidden(self, b))
+    def features(self, b: Batch) -> Any:
+        """What a critic reads, too: [N, H] at our tokens, or the rows as they are."""
+        return b.ours(common.hidden(self, b)) if self.shared else b
 
-    def params(self, features: Tensor, obs: Tensor) -> Tensor:
-        return features
+    def params(self, features: Any, obs: Tensor) -> Tensor:
+        """[N, H]."""
+        return features if self.shared else features.ours(common.hidden(self, features))
 
     def forward(self, b: Batch, logits: bool = True) -> Tensor:
         """Logits [N, V] at our tokens; or what they are made of."""
-        features = self.features(b)
-        return self.head.logits(features) if logits else features
+        hidden = self.params(self.features(b), b.obs)
+        return self.head.logits(hidden) if logits else hidden
 
     def remember(self) -> None:
         """The weights that move are, as they are now, those of pi_old."""

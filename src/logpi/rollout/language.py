@@ -17,7 +17,7 @@ from logpi.lm.episodes import Episodes, play
 from logpi.lm.generate import Completions, rooms
 from logpi.lm.rewards import Rewards, of_all
 from logpi.lm.tasks.task import Task, draw
-from logpi.now import reference_log_prob
+from logpi.now import Now, reference_log_prob
 from logpi.policy.tokens import Tokens
 from logpi.room import Room, slices
 
@@ -116,12 +116,12 @@ class Language:
 
     @torch.no_grad()
     def _judged(self, policy: Tokens, critic: nn.Module, b: Batch) -> Batch:
-        """With V of every text, and of the text that followed: 0 where a text was cut, for its reward was paid for all of it."""
+        """With V before each of our tokens and behind it: 0 where a text was cut, for its reward was paid for all of it."""
+        trainers: Any = policy
         room = Room(max(1, self.micro // b.obs.shape[1]), "row", "use shorter texts")
 
         def said() -> Tensor:
-            kind = torch.float32 if policy.bf16 else b.log_pi.dtype
-            return torch.cat([critic(policy.hidden(b.obs[k]).to(kind)) for k in slices(len(b), room.size)])
+            return torch.cat([Now(trainers, critic, b[k]).value for k in slices(len(b), room.size)])
 
         value = room(said, len(b))
         following = torch.nn.functional.pad(value[:, 1:], (0, 1))

@@ -59,6 +59,7 @@ class Text:
     optimizer: str = "Adam"  # any of torch.optim
     beta2: Fraction = 0.95  # of Adam: near 1 it remembers the size of old gradients, and steps shrink with the signal
     reference: str | None = None  # model folder that is pi_ref; else the first policy
+    value_model: str | None = None  # V's own: a folder, or copy, of the policy; else V is a head on the policy
     micro: Count = 16384  # tokens through the model at once: memory only
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"  # where tensors live
     dtype: Literal["float32", "float64"] = "float32"  # of parameters
@@ -84,9 +85,9 @@ def assemble(method: Any, settings: Text, name: str, weights: Path | None, engin
     use_threads(settings.threads, policy)
     policy.place(device, getattr(torch, settings.dtype))
     note = taught(policy, settings, task) if settings.warmup and weights is None and settings.model in SIZES else ""
+    critic = critic_for(method, settings, policy, seeds[1])
     if settings.lora:
         adapt(policy, settings, seeds[0], weights)
-    critic = head_for(method, policy, seeds[1])
     optimizer, critic_optimizer = optimizers(method, settings.optimizer, policy, critic, 1e-8, settings.beta2)
     chance = torch.Generator(device).manual_seed(seeds[2])
     collect = collector(method, settings, rewards, limit, chance, engine_of(settings, engine))
@@ -234,16 +235,38 @@ def must_name_a_model() -> str:
     raise LogpiError("Data need a model that reads them: give --model, a hub model or a folder, which logpi sft makes.")
 
 
-def head_for(method: Any, policy: Tokens, seed: int) -> nn.Module | None:
-    """The critic: a head on the model's hidden states, which says 0 at first."""
+def critic_for(method: Any, settings: Text, policy: Tokens, seed: int) -> nn.Module | None:
+    """The critic: a line, which says 0 at first, on the model's hidden states or on those of a model of its own."""
+    where = settings.value_model
     if method.critic is None:
+        if where:
+            raise LogpiError("This page has no critic, so --value-model means nothing: ppo, a2c and trpo have one.")
         return None
     if method.critic != "v":
         raise LogpiError(f"A language model has a critic V or none, not {method.critic!r}: --credit td, nstep or gae.")
+    reads = another(settings, policy, None if where == "copy" else where) if where else policy
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         like = policy.head.project.weight
-        return V(orthogonal(nn.Linear(policy.width, 1), 1e-3)).to(like.device, like.dtype)
+        line = orthogonal(nn.Linear(reads.width, 1), 1e-3).to(like.device, like.dtype)
+    if reads is policy:
+        return V(line)
+    policy.shared = False
+    reads.model.set_output_embeddings(line)  # type: ignore[operator]
+    return V(Tokens(reads.model, bf16=settings.bf16))
+
+
+def another(settings: Text, policy: Tokens, where: str | None) -> Tokens:
+    """A model beside the policy, of the same tokens: that of a folder or of the hub; None: a copy of the policy."""
+    if where is None:
+        return copy.deepcopy(policy)
+    from logpi.lm import pretrained
+
+    model, tokenizer = pretrained.load(where)
+    if tokenizer.get_vocab() != policy.tokenizer.get_vocab():
+        raise LogpiError(f"{where} has other tokens than the model: give one of its family.")
+    like = policy.head.project.weight
+    return Tokens(model.eval().to(like.device, like.dtype), tokenizer, settings.temperature, settings.bf16)
 
 
 def reference_policy(method: Any, settings: Text, policy: Tokens) -> Any:
@@ -256,14 +279,4 @@ def reference_policy(method: Any, settings: Text, policy: Tokens) -> Any:
         from logpi.lm.lora import Without
 
         return Without(policy)
-    if settings.reference is None:
-        return copy.deepcopy(policy).requires_grad_(False)
-    from logpi.lm import pretrained
-
-    model, tokenizer = pretrained.load(settings.reference)
-    if tokenizer.get_vocab() != policy.tokenizer.get_vocab():
-        raise LogpiError(f"The reference {settings.reference} has other tokens than the model: give one of its family.")
-    frozen = Tokens(model.eval(), tokenizer, settings.temperature, settings.bf16)
-    like = policy.head.project.weight
-    frozen.model.to(like.device, like.dtype)
-    return frozen.requires_grad_(False)
+    return another(settings, policy, settings.reference).requires_grad_(False)

@@ -184,7 +184,7 @@ def figures(parts: Parts, b: Batch) -> dict[str, Tensor]:
             found |= {"log_mu": b.log_mu} | ({} if b.correction is None else {"correction": b.correction})
         if parts.reference is not None:
             reference: Any = parts.reference
-            there = policy.head.kl(now.params, reference.features(b), reference.head.logits)
+            there = policy.head.kl(now.params, Now(reference, None, b).params, reference.head.logits)
             found |= {"k1": b.log_pi - b.log_ref, "kl_ref": b.back(there)}  # type: ignore[operator]
     found["weight"] = torch.nan_to_num(pull(parts, b) / b.psi)  # type: ignore[operator]
     return found  # type: ignore[return-value]
