@@ -1,4 +1,4 @@
-"""Where the KL to the reference is put, and by which estimate: python benchmarks/kl_placement.py [--seeds 3] [--steps 400000]
+"""Where the KL to the reference is put, and by which estimate: python benchmarks/kl_placement.py [--seeds 3] [--steps 300000]
 
 By enumeration on a policy of seven prefixes, as `logpi exact sequences --vary kl` does; and on a tiny model, reward against KL.
 Writes kl_placement.md, results/kl_placement.json and results/kl_placement.png under --out.
@@ -24,7 +24,8 @@ from logpi.run.language import Text, model_for, task_of
 from logpi.run.setup import assemble, find_method
 
 HERE = Path(__file__).parent
-NAME, TASK, LEVEL, WARMUP, PROMPTS = "kl_placement", "addition", 2, 600, 1000
+NAME, TASK, LEVEL, PROMPTS = "kl_placement", "addition", 2, 1000
+MODEL, WARMUP, UNTIL = "small", 600, 0.3  # supervised steps, until so many answers are right
 # name: (the fields of grpo that say it, what `logpi exact` calls it)
 ARMS: dict[str, tuple[dict[str, Any], str]] = {
     "k1 in the reward": ({"kl_in": "reward", "kl_estimate": "k1"}, "k1_reward, total"),
@@ -39,7 +40,7 @@ PAGE = {
     "starts": 64,
     "group": 8,
     "scale": False,
-    "lr": 3e-4,
+    "lr": 1e-4,
     "anneal": False,
     "epochs": 1,
     "minibatches": 4,
@@ -55,9 +56,9 @@ def toy() -> dict[str, dict[str, float]]:
 
 def warmed(seed: int, folder: Path) -> str:
     """A new model that has learnt some answers: where all runs of this seed begin, and their reference."""
-    settings = Text(task=TASK, level=LEVEL, seed=seed)
+    settings = Text(task=TASK, level=LEVEL, model=MODEL, seed=seed)
     policy = model_for(find_method("grpo"), settings, task_of(settings), seed, None)
-    sft.warm_up(policy, task_of(settings), seed, WARMUP, settings.warmup_rows, settings.warmup_lr)
+    sft.warm_up(policy, task_of(settings), seed, WARMUP, settings.warmup_rows, settings.warmup_lr, UNTIL)
     pretrained.save(policy.model, policy.tokenizer, folder)
     return str(folder)
 
@@ -126,23 +127,17 @@ def told(values: list[float]) -> str:
 
 
 def draw(found: dict[str, Any], file: Path) -> None:
-    """Left: where each run ends. Right: reward as KL is spent, at the middle beta."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-    for k, name in enumerate(ARMS):
-        runs = [x for x in found["runs"] if x["arm"] == name]
-        left.scatter([x["kl"] for x in runs], [x["accuracy"] for x in runs], color=f"C{k}", s=14, label=name)
-        for x in runs:
-            if x["beta"] == BETAS[1]:
-                right.plot([p[2] for p in x["points"]], [p[1] for p in x["points"]], color=f"C{k}", lw=1, alpha=0.7)
-    left.set(
-        xlabel="KL to the reference, nats of a text",
-        ylabel="accuracy on held-out prompts",
-        title="at the end, all betas",
-    )
-    right.set(xlabel="KL to the reference, nats of a text", ylabel="reward", title=f"on the way, beta {BETAS[1]:g}")
-    left.set_xscale("symlog", linthresh=0.01)
-    right.set_xscale("symlog", linthresh=0.01)
-    left.legend(fontsize=7)
+    """Accuracy against KL at the end of the runs, a panel for each beta: seeds small, their mean large."""
+    figure, axes = plt.subplots(1, len(BETAS), figsize=(10, 3.4), sharex=True, sharey=True, layout="constrained")
+    for axis, beta in zip(axes, BETAS, strict=True):
+        for k, name in enumerate(ARMS):
+            runs = [(x["kl"], x["accuracy"]) for x in found["runs"] if (x["arm"], x["beta"]) == (name, beta)]
+            axis.scatter(*zip(*runs, strict=True), color=f"C{k}", s=9, alpha=0.5)
+            axis.scatter(*map(statistics.fmean, zip(*runs, strict=True)), color=f"C{k}", s=60, label=name)
+        axis.set(title=f"beta {beta:g}", xlabel="KL to the reference, nats of a text")
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("accuracy on held-out prompts")
+    axes[-1].legend(fontsize=7)
     figure.savefig(file, dpi=150)
     plt.close(figure)
 
@@ -150,7 +145,7 @@ def draw(found: dict[str, Any], file: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=400_000, help="tokens of each run")
+    parser.add_argument("--steps", type=int, default=300_000, help="tokens of each run")
     parser.add_argument("--out", type=Path, default=HERE)
     given = parser.parse_args()
     (given.out / "results").mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from language import accuracy, assembled, followed
 from study import about_now, interval
 
 HERE = Path(__file__).parent
-NAME, TASK, TOKENS, EVERY = "language_methods", "addition", 300_000, 50_000
+NAME, TASK, TOKENS, EVERY = "language_methods", "addition", 150_000, 25_000
 WARM = {"warmup": 600, "warmup_until": 0.3}  # supervised steps before, until a third of the answers are right
 MODEL = {"model": "small"}
 ROWS = 512  # completions of an iteration, whatever a page calls them
@@ -25,7 +25,7 @@ CLIPPED = {"anneal": False, "max_grad_norm": 1.0, "lr": 1e-4}
 CRITIC = {"envs": ROWS, "gamma": 1.0, "lam": 1.0}
 METHODS: dict[str, dict[str, Any]] = {
     "reinforce": {"episodes": ROWS, "gamma": 1.0, "lr": 1e-4, "anneal": False},
-    "baseline": {"episodes": ROWS, "gamma": 1.0, "lr": 1e-4, "anneal": False},
+    "baseline": {"episodes": ROWS, "gamma": 1.0, "lr": 1e-4, "anneal": False, "critic_epochs": 3},
     "rloo": GROUPS | CLIPPED,
     "reinforce_pp": {"episodes": ROWS} | ONCE | CLIPPED,
     "grpo": GROUPS | ONCE | CLIPPED,
@@ -49,7 +49,7 @@ def course(method: str, seed: int, start: dict[str, Any], tokens: int) -> dict[s
     parts.policy.load_state_dict(start)
     points = followed(parts, settings, lambda record, spent: float(record.steps), EVERY, tokens)
     parts.collect.close()
-    return {"seed": seed, "points": points, "settings": METHODS[method]}
+    return {"seed": seed, "points": points, "settings": METHODS[method] | MODEL}
 
 
 def warm(seed: int) -> dict[str, Any]:
@@ -62,10 +62,10 @@ def warm(seed: int) -> dict[str, Any]:
 
 ABOUT = f"""# Every method on the same task
 
-Made by `python benchmarks/language_methods.py`: `{TASK}`, the small model after a warm-up to {WARM["warmup_until"]} (the same weights for all
-methods of a seed), {ROWS} completions an iteration, {TOKENS:,} sampled tokens. Accuracy: exact answers to 1,000 prompts that training
-never shows, sampled at temperature 1; mean over seeds and its 95 % interval. "Mean on the way" is the mean over all points of a
-curve: who learns sooner has more. Seconds: one thread, without the evaluations between.
+Made by `python benchmarks/language_methods.py`: `{TASK}`, the small model after a warm-up to {WARM["warmup_until"]} (the same
+weights for all methods of a seed), {ROWS} completions an iteration, {TOKENS:,} sampled tokens. Accuracy: exact answers to 1,000
+prompts that training never shows, sampled at temperature 1; mean over seeds and its 95 % interval. "Mean on the way" is the mean
+over all points of a curve: who learns sooner has more. Seconds: one thread, without the evaluations between.
 Settings: [results/{NAME}.json](results/{NAME}.json).
 
 | method | before | mean on the way | at the end | seconds |
@@ -130,12 +130,12 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=TOKENS, help="fewer: a trial, of which nothing is written")
     given = parser.parse_args()
     file = HERE / "results" / f"{NAME}.json"
-    results = json.loads(file.read_text()) if file.exists() else {}
     starts = [warm(seed) for seed in range(given.seeds)]
     for method in given.methods or METHODS:
-        results[method] = [course(method, seed, start, given.tokens) for seed, start in enumerate(starts)]
-        print(row(method, results[method]), flush=True)
+        runs = [course(method, seed, start, given.tokens) for seed, start in enumerate(starts)]
+        print(row(method, runs), flush=True)
         if given.tokens == TOKENS:
+            results = (json.loads(file.read_text()) if file.exists() else {}) | {method: runs}
             file.write_text(json.dumps(results, indent=1) + "\n")
             (HERE / f"{NAME}.md").write_text(page(results))
             draw(results)

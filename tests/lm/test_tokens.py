@@ -6,10 +6,12 @@ from lm.little import little, prompts_of
 
 from logpi import average, kl, objective
 from logpi.batch import Batch, Rows
+from logpi.lm import pretrained
 from logpi.lm.generate import generate
 from logpi.methods import CISPO, GRPO, GSPO, RLOO
 from logpi.now import Divergence, Now, Surrogate
 from logpi.policy import tokens
+from logpi.policy.tokens import Tokens
 from logpi.rollout.language import rows_of
 from logpi.step.natural import hessian_product
 
@@ -195,3 +197,11 @@ def test_an_answer_ends_at_every_token_that_the_model_is_said_to_end_at():
     assert policy.ends == [policy.tokenizer.eos_token_id, 5]
     policy.model.generation_config.eos_token_id = None
     assert policy.ends == [policy.tokenizer.eos_token_id]
+
+
+def test_weights_of_a_file_lie_where_new_ones_would_so_that_a_resumed_run_rounds_alike(tmp_path):
+    like = little()
+    pretrained.save(like.model, like.tokenizer, tmp_path / "model")
+    loaded = Tokens(*pretrained.load(str(tmp_path / "model"))).place("cpu", torch.float64)
+    assert {p.data_ptr() % tokens.ALIGNED for p in loaded.parameters()} == {0}
+    assert all(torch.equal(p, q) for p, q in zip(loaded.parameters(), like.parameters(), strict=True))

@@ -25,6 +25,7 @@ from logpi.policy import common, movable
 CHUNK = (
     2**24
 )  # logits held at once where they need not all be: 64 MiB in float32; of less than 32 MiB the C library keeps what is freed
+ALIGNED = 64  # bytes of which every new tensor's address is a multiple
 
 
 Prompt = str | list[dict[str, Any]]  # a text, or a chat
@@ -190,6 +191,9 @@ class Tokens(nn.Module):
 
     def place(self, device: str, dtype: torch.dtype) -> "Tokens":
         self.model.to(device, dtype)
+        for x in (*self.model.parameters(), *self.model.buffers()):
+            if x.data_ptr() % ALIGNED:  # as in a file; where a matrix begins decides the last bits of its products
+                x.data = x.data.clone()
         must_bear_padding(self)
         return self
 
