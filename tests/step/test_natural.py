@@ -136,15 +136,16 @@ def closures(method, head="categorical", micro=None, seed=0):
     return policy, surrogate, Divergence(policy, rows), rows, torch.optim.SGD(policy.parameters(), lr=1.0)
 
 
-@pytest.mark.parametrize("fisher", ["head", "kl"])
+@pytest.mark.parametrize(("fisher", "relative"), [("head", False), ("head", True), ("kl", False)])
 @pytest.mark.parametrize("head", HEADS)
-def test_the_natural_step_is_the_dense_one_and_of_the_predicted_length(head, fisher):
+def test_the_natural_step_is_the_dense_one_and_of_the_predicted_length(head, fisher, relative):
     policy, surrogate, kl, rows, optimizer = closures(NPG(), head)
     params, old = list(policy.parameters()), flat(policy.parameters()).detach().clone()
     g, n = gradient(surrogate(rows.batch), params), len(old)
     columns = [sum(flat(x) for x in kl.fisher(rows.batch, like(e, params))) for e in torch.eye(n, dtype=torch.float64)]
-    damped = torch.stack(columns) + 0.1 * torch.eye(n, dtype=torch.float64)
-    info = natural_step(surrogate, kl, rows, optimizer, delta=0.02, damping=0.1, iterations=100, fisher=fisher)
+    F = torch.stack(columns)
+    damped = F + 0.1 * ((g @ F @ g) / (g @ g) if relative else 1.0) * torch.eye(n, dtype=torch.float64)
+    info = natural_step(surrogate, kl, rows, optimizer, 0.02, 0.1, 200, fisher, relative)
     x = flat(policy.parameters()).detach() - old
     assert abs(float(x @ damped @ x) / 2 / 0.02 - 1) < 1e-9
     assert torch.allclose(x / x.norm(), torch.nn.functional.normalize(torch.linalg.solve(damped, g), dim=0), atol=1e-8)

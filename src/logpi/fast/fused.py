@@ -94,15 +94,7 @@ class Fused(Covering):
         return survey.report(machine, self._columns(rows.batch, ()), 0.0, 0.0)["kl"]
 
     def natural_direction(
-        self,
-        surrogate: Any,
-        kl: Any,
-        rows: Rows,
-        params: list[Tensor],
-        delta: float,
-        damping: float,
-        iterations: int,
-        fisher: str,
+        self, surrogate: Any, kl: Any, rows: Rows, params: list[Tensor], fisher: str, *how: Any
     ) -> tuple[Tensor, Tensor, Tensor] | None:
         """`step.natural.natural_direction`, or None where it is not covered."""
         region = self._region(surrogate, rows, params) if fisher == "head" else None
@@ -111,7 +103,7 @@ class Fused(Covering):
         before, g = region.gradient()
         if not bool(g.isfinite().all() & before.isfinite()):
             return None  # the plain path says where it comes from
-        return to_border(region.product, damping, g, delta, iterations), g, before
+        return to_border(region.product, g, *how), g, before
 
     def look(self, surrogate: Any, kl: Any, rows: Rows, side: str) -> tuple[Tensor, Tensor] | None:
         """`step.natural.look`, or None where it is not covered."""

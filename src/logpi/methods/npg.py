@@ -21,6 +21,7 @@ class NPG:
     from_start: bool = False  # times gamma^t too: unbiased for the discounted J
     delta: Positive = 0.01  # KL of one step, to second order
     damping: NonNegative = 0.1  # added to the Fisher matrix's diagonal
+    relative: bool = False  # times g'Fg / g'g, its own scale along the gradient
     iterations: Count = 10  # of conjugate gradient
     fisher: Literal["head", "kl"] = "head"  # the head's own Fisher, or the KL differentiated twice
     critic_lr: Positive = 3e-3  # learning rate of V
@@ -44,4 +45,5 @@ class NPG:
         return average.weights("per_action", mask)
 
     def step(self, surrogate, kl, rows, optimizer):
-        return natural_step(surrogate, kl, rows, optimizer, self.delta, self.damping, self.iterations, self.fisher)
+        how = (self.delta, self.damping, self.iterations, self.fisher, self.relative)
+        return natural_step(surrogate, kl, rows, optimizer, *how)

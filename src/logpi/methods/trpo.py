@@ -21,6 +21,7 @@ class TRPO:
     from_start: bool = False  # times gamma^t too: unbiased for the discounted J
     delta: Positive = 0.01  # the trust region: largest mean KL of a step
     damping: NonNegative = 0.1  # added to the Fisher matrix's diagonal
+    relative: bool = False  # times g'Fg / g'g, its own scale along the gradient
     iterations: Count = 10  # of conjugate gradient
     fisher: Literal["head", "kl"] = "head"  # the head's own Fisher, or the KL differentiated twice
     backtracks: Count = 10  # lengths tried before the step is refused
@@ -47,7 +48,5 @@ class TRPO:
         return average.weights("per_action", mask)
 
     def step(self, surrogate, kl, rows, optimizer):
-        search = (self.backtracks, self.shrink, self.side)
-        return trust_region_step(
-            surrogate, kl, rows, optimizer, self.delta, self.damping, self.iterations, self.fisher, *search
-        )
+        how = (self.delta, self.damping, self.iterations, self.fisher, self.backtracks, self.shrink, self.side)
+        return trust_region_step(surrogate, kl, rows, optimizer, *how, self.relative)

@@ -17,6 +17,7 @@ from logpi.step.gradient import Parts, total
 
 Matvec = Callable[[Tensor], Tensor]
 Tensors = list[Tensor]
+Directed = tuple[Tensor, Tensor, Tensor]
 
 
 def conjugate_gradient(matvec: Matvec, b: Tensor, iterations: int = 10, tolerance: float = 1e-10) -> Tensor:
@@ -53,12 +54,10 @@ def hessian_product(kl: Parts, rows: Rows, params: list[Tensor], v: Tensor) -> T
 
 
 @fusable
-def natural_direction(
-    surrogate: Parts, kl: Any, rows: Rows, params: Tensors, delta: float, damping: float, iterations: int, fisher: str
-) -> tuple[Tensor, Tensor, Tensor]:
+def natural_direction(surrogate: Parts, kl: Any, rows: Rows, params: Tensors, fisher: str, *how: Any) -> Directed:
     """(alpha x, g, surrogate): x = (F + damping I)^-1 g, alpha = sqrt(2 delta / x'(F + damping I)x); g = 0 is a step of 0.
 
-    One damped product serves both. fisher: 'head' takes the distribution's own, 'kl' differentiates the KL twice.
+    how: that of `to_border`. fisher: 'head' takes the distribution's own, 'kl' differentiates the KL twice.
     """
     before = rows.in_memory(rows.batch, lambda b: total(surrogate(b)))
     g = rows.in_memory(rows.batch, lambda b: gradient(surrogate(b), params))
@@ -70,12 +69,13 @@ def natural_direction(
             return rows.in_memory(rows.batch, lambda b: hessian_product(kl, rows, params, v))
         return rows.in_memory(rows.batch, lambda b: sum(flat(x) for x in kl.fisher(b, like(v, params))))  # type: ignore[return-value]
 
-    return to_border(product, damping, g, delta, iterations), g, before
+    return to_border(product, g, *how), g, before
 
 
-def to_border(product: Matvec, damping: float, g: Tensor, delta: float, iterations: int) -> Tensor:
-    """sqrt(2 delta / x'Ax) x, A = F + damping I, x = A^-1 g: to where the quadratic model of the KL is delta."""
-    x = conjugate_gradient(lambda v: product(v) + damping * v, g, iterations)
+def to_border(product: Matvec, g: Tensor, delta: float, damping: Any, steps: int, relative: bool = False) -> Tensor:
+    """sqrt(2 delta / x'Ax) x, A = F + damping I, x = A^-1 g: where the KL's model is delta. relative: damping times g'Fg / g'g."""
+    damping = damping * (g @ product(g)) / (g @ g).clamp(min=torch.finfo(g.dtype).tiny) if relative else damping
+    x = conjugate_gradient(lambda v: product(v) + damping * v, g, steps)
     curvature = x @ (product(x) + damping * x)
     check("natural direction", curvature)
     return torch.where(curvature > 0, (2 * delta / curvature).sqrt() * x, 0.0)
@@ -97,10 +97,11 @@ def natural_step(
     damping: float = 0.1,
     iterations: int = 10,
     fisher: Literal["head", "kl"] = "head",
+    relative: bool = False,
 ) -> dict[str, Tensor]:
     """theta + sqrt(2 delta / g'F^-1 g) F^-1 g: to the border of the KL ball, trusted blindly (Kakade 2001)."""
     params = optimizer.param_groups[0]["params"]
-    step, g, _ = natural_direction(surrogate, kl, rows, params, delta, damping, iterations, fisher)
+    step, g, _ = natural_direction(surrogate, kl, rows, params, fisher, delta, damping, iterations, relative)
     move(params, [p.detach().clone() for p in params], step)
     return {"grad_norm": g.norm(), "step_norm": step.norm()}
 
@@ -117,14 +118,14 @@ def trust_region_step(
     backtracks: int = 10,
     shrink: float = 0.8,
     side: Literal["old_new", "new_old"] = "old_new",
+    relative: bool = False,
 ) -> dict[str, Tensor]:
     """The natural step, shrunk until KL <= delta and the surrogate has risen (Schulman et al. 2015, appendix C).
 
-    `side` names the constrained direction: 'old_new' is KL(pi_old || pi). When none of the `backtracks`
-    lengths shrink^k is accepted the parameters are restored bit for bit.
+    side: 'old_new' is KL(pi_old || pi). When none of the `backtracks` lengths shrink^k is accepted, parameters are as before, bit for bit.
     """
     params = optimizer.param_groups[0]["params"]
-    step, g, before = natural_direction(surrogate, kl, rows, params, delta, damping, iterations, fisher)
+    step, g, before = natural_direction(surrogate, kl, rows, params, fisher, delta, damping, iterations, relative)
     old = [p.detach().clone() for p in params]
     info = {"grad_norm": g.norm(), "expected_gain": g @ step}
     for k in range(backtracks):

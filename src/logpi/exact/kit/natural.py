@@ -113,13 +113,13 @@ def _() -> None:
 def _() -> None:
     x = Setting()
     damped = dense_fisher(x) + DAMPING * torch.eye(len(x.theta()), dtype=torch.float64)
-    step, _, _ = natural_direction(x.surrogate, x.kl, x.rows, x.params, DELTA, DAMPING, 2, "head")
+    step, _, _ = natural_direction(x.surrogate, x.kl, x.rows, x.params, "head", DELTA, DAMPING, 2)
     agree(step @ damped @ step / 2, DELTA, "x'(F + damping I)x / 2", 1e-9)
 
     def flat_surrogate(mini: Batch) -> Iterator[Tensor]:
         yield sum((0 * p).sum() for p in x.params)  # type: ignore[misc]
 
-    agree(natural_direction(flat_surrogate, x.kl, x.rows, x.params, DELTA, DAMPING, 5, "head")[0], 0.0, "g = 0")
+    agree(natural_direction(flat_surrogate, x.kl, x.rows, x.params, "head", DELTA, DAMPING, 5)[0], 0.0, "g = 0")
 
 
 class Magnified:
@@ -143,7 +143,7 @@ def _() -> None:
 def first_that_has(form: str, delta: float, times: float, side: Side, shortened: bool) -> None:
     x = Setting(objective=form)
     kl, old = Magnified(x, times), [p.detach().clone() for p in x.params]
-    full, g, before = natural_direction(x.surrogate, kl, x.rows, x.params, delta, 1e-3, 5, "head")
+    full, g, before = natural_direction(x.surrogate, kl, x.rows, x.params, "head", delta, 1e-3, 5)
 
     def now() -> tuple[float, float]:
         return float(total(x.surrogate(x.rows.batch))), float(total(kl(x.rows.batch, side)))
