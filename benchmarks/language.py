@@ -25,7 +25,7 @@ from logpi.run.setup import assemble, find_method
 
 HERE = Path(__file__).parent
 NAME, PROMPTS, GOAL = "language", 1000, 0.95
-TASKS = {"addition": 130.0, "sort-digits": 130.0, "reverse-text": 240.0, "countdown": 300.0}  # seconds given
+TASKS = {"addition": 130.0, "sort-digits": 130.0, "reverse-text": 180.0, "countdown": 180.0}  # seconds given
 HARDER: dict[str, dict[str, Any]] = {"reverse-text": {"level": 12}}  # than the task is by itself
 EVERY = 10.0  # seconds between evaluations
 METHOD = "grpo"
