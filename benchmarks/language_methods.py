@@ -23,7 +23,7 @@ GROUPS: dict[str, Any] = {"starts": ROWS // 8, "group": 8}
 ONCE = {"epochs": 1, "minibatches": 1}
 CLIPPED = {"anneal": False, "max_grad_norm": 1.0, "lr": 1e-4}
 CRITIC = {"envs": ROWS, "gamma": 1.0, "lam": 1.0}
-NATURAL = {"delta": 3e-3, "relative": True, "iterations": 5, "critic_epochs": 3}
+NATURAL = {"delta": 3e-3, "relative": True, "damping": 1e-2, "iterations": 5, "critic_epochs": 3}
 METHODS: dict[str, dict[str, Any]] = {
     "reinforce": {"episodes": ROWS, "gamma": 1.0, "lr": 1e-4, "anneal": False},
     "baseline": {"episodes": ROWS, "gamma": 1.0, "lr": 1e-4, "anneal": False, "critic_epochs": 3},
