@@ -1,11 +1,13 @@
 """The shipped tasks of several turns, tools, and chat templates that must keep what was said."""
 
 import pytest
+import torch
 from lm.little import little
 
 from logpi import LogpiError
-from logpi.lm import tasks
+from logpi.lm import sft, tasks
 from logpi.lm.chat import between, between_turns
+from logpi.lm.data import Table
 from logpi.lm.rewards import score
 from logpi.lm.tasks import draw
 from logpi.lm.tasks.turns import Calculator, GuessNumber, calculated
@@ -113,3 +115,29 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(template):
     ):
         between_turns(tokenizer, CHAT, "no")
     assert between_turns(tokenizer, "abc=", "ab") == "ab", "a text has no template"
+
+
+def spoken(*words: str) -> list[dict[str, str]]:
+    """The assistant's first."""
+    return [{"role": ("assistant", "user")[k % 2], "content": x} for k, x in enumerate(words)]
+
+
+@torch.no_grad()
+def test_of_a_demonstrated_conversation_the_assistants_tokens_alone_are_learnt():
+    policy = little(letters="abcdefghinorstuvwy.?<>")
+    policy.tokenizer.chat_template = CHATML.replace("[end]\n", policy.tokenizer.eos_token)
+    chat, turns = [{"role": "user", "content": "which?"}], spoken("no", "what?", "yes")
+    rows = [{"prompt": chat, "completion": turns}, {"prompt": chat, "completion": "one"}]
+    b, end = sft.shown(policy, Table, rows), policy.ends[0]
+    said = [[*policy.encode("no"), end, *policy.encode("yes"), end], [*policy.encode("one"), end]]
+    assert [b.action[k][b.mask[k]].tolist() for k in (0, 1)] == said
+    whole = policy.tokenizer.apply_chat_template([*chat, *turns], tokenize=False)
+    assert [int(b.obs[0, 0]), *b.action[0, :-1].tolist()] == policy.encode(whole)
+
+
+@pytest.mark.parametrize(
+    "said", [spoken("a", "b"), spoken("a")[::-1] * 2, [], ["a"], [{"role": "tool", "content": "a"}]]
+)
+def test_a_demonstration_in_which_two_do_not_take_turns_is_refused(said):
+    with pytest.raises(LogpiError, match="messages of assistant and user take turns"):
+        sft.shown(little(), Table, [{"prompt": "ab=", "completion": said}])

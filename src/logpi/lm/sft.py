@@ -10,6 +10,7 @@ from torch import Tensor
 from logpi import average
 from logpi.batch import Batch, Rows
 from logpi.errors import LogpiError, short
+from logpi.lm.chat import is_prompt
 from logpi.lm.episodes import demonstrated
 from logpi.lm.fitting import MICRO, ascend
 from logpi.lm.generate import Completions
@@ -63,11 +64,36 @@ def rows_for(policy: Tokens, drawn: Sequence[dict[str, Any]]) -> Batch:
 
 
 def shown(policy: Tokens, task: Task, drawn: Sequence[dict[str, Any]]) -> Batch:
-    """Rows of examples of a task, its replies among them where it has some."""
-    if not hasattr(task, "reply"):
+    """Rows of examples of a task, the other side's turns among them where it has some."""
+    if hasattr(task, "reply"):
+        found = demonstrated(policy, task, drawn)
+    elif any(isinstance(x.get("completion"), list) for x in drawn):
+        recorded: Any = Recorded()
+        found = demonstrated(policy, recorded, [conversation(x) for x in drawn])
+    else:
         return rows_for(policy, drawn)
-    found = demonstrated(policy, task, drawn)
     return rows_of(found.prompts, found.said, found.said.log_pi.new_zeros(len(drawn)), found.version, found.ours)
+
+
+class Recorded:
+    """Who says again what the other side said in a conversation."""
+
+    def reply(self, turns: list[str], completion: list[str], **_: Any) -> str | None:
+        return completion[len(turns) - 1] if len(turns) <= len(completion) else None
+
+
+def conversation(example: dict[str, Any]) -> dict[str, Any]:
+    """Of a `completion` of messages, the assistant's as `answer` and the user's as `completion`; a text is one turn."""
+    found = example.get("completion")
+    said = found if isinstance(found, list) else [{"role": "assistant", "content": answer_of(example)}]
+    roles = [x.get("role") if is_prompt([x]) else None for x in said]
+    if roles != [*["assistant", "user"] * (len(said) // 2), "assistant"]:
+        raise LogpiError(
+            f"The prompt {short(repr(example['prompt']))} has a completion of {short(repr(roles))}: to learn from, messages of"
+            " assistant and user take turns, and the assistant has the first and the last."
+        )
+    ours, theirs = ([x["content"] for x in said[k::2]] for k in (0, 1))
+    return example | {"answer": ours, "completion": theirs}
 
 
 def examples(policy: Tokens, task: Task, seed: int | str, rows: int) -> Iterator[Batch]:
