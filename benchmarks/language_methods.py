@@ -11,6 +11,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
+from figures import OURS
 from language import accuracy, assembled, followed
 from study import about_now, interval
 
@@ -18,6 +19,7 @@ HERE = Path(__file__).parent
 NAME, TASK, TOKENS, EVERY = "language_methods", "addition", 150_000, 25_000
 WARM = {"warmup": 600, "warmup_until": 0.3}  # supervised steps before, until a third of the answers are right
 MODEL = {"model": "small"}
+WIDE = 8  # panels side by side
 ROWS = 512  # completions of an iteration, whatever a page calls them
 GROUPS: dict[str, Any] = {"starts": ROWS // 8, "group": 8}
 ONCE = {"epochs": 1, "minibatches": 1}
@@ -96,25 +98,31 @@ def told(values: list[float]) -> str:
 
 
 def draw(results: dict[str, list[dict[str, Any]]]) -> None:
-    """Small multiples: a method's curve, its interval, and all others in grey behind."""
+    """Small multiples, above against tokens, below against seconds: a curve, its interval, and all others in grey behind."""
     known = [m for m in METHODS if m in results]
-    figure, axes = plt.subplots(2, len(known), figsize=(1.5 * len(known) + 1, 4.4), sharey=True, squeeze=False)
-    for line, (k, unit) in enumerate(((1, "tokens / 1000"), (0, "seconds"))):
-        for axis, method in zip(axes[line], known, strict=True):
+    lines = -(-len(known) // WIDE)
+    figure, axes = plt.subplots(2 * lines, WIDE, figsize=(12, 3.6 * lines), sharey=True, squeeze=False)
+    for block, (k, unit) in enumerate(((1, "tokens / 1000"), (0, "seconds"))):
+        panels = axes[block * lines : (block + 1) * lines].flatten()
+        for axis, method in zip(panels, known, strict=False):
             for other in known:
                 axis.plot(*mean_curve(results[other], k), color="0.85", lw=0.7, zorder=1)
             x, y = mean_curve(results[method], k)
             bounds = [interval([run["points"][j][2] for run in results[method]]) for j in range(len(y))]
-            axis.fill_between(x, *zip(*bounds, strict=True), color="C0", alpha=0.25, lw=0, zorder=2)
-            axis.plot(x, y, color="C0", lw=1.6, zorder=3)
-            axis.set(title=method if not line else "", ylim=(0, 1))
-            axis.title.set_fontsize(9)
+            axis.fill_between(x, *zip(*bounds, strict=True), color=OURS, alpha=0.25, lw=0, zorder=2)
+            axis.plot(x, y, color=OURS, lw=1.6, zorder=3)
+            axis.set(ylim=(0, 1), xlabel=unit)
+            if k == 0:  # natural steps take ten times as long as others
+                axis.set(xscale="log", xlim=(1, None))
+            axis.set_title(method, fontsize=9)
             axis.tick_params(labelsize=7)
             axis.spines[["top", "right"]].set_visible(False)
-        axes[line][len(known) // 2].set_xlabel(unit)
-        axes[line][0].set_ylabel("accuracy")
+        for axis in panels[len(known) :]:
+            axis.set_axis_off()
+    for line in axes:
+        line[0].set_ylabel("accuracy")
     figure.tight_layout()
-    figure.savefig(HERE / "results" / f"{NAME}.png", dpi=150)
+    figure.savefig(HERE / "results" / f"{NAME}.png", dpi=130)
 
 
 def mean_curve(runs: list[dict[str, Any]], k: int) -> tuple[list[float], list[float]]:
@@ -129,8 +137,12 @@ def main() -> None:
     parser.add_argument("methods", nargs="*", choices=[*METHODS, []])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=TOKENS, help="fewer: a trial, of which nothing is written")
+    parser.add_argument("--page", action="store_true", help="run nothing: page and picture anew from the JSON")
     given = parser.parse_args()
     file = HERE / "results" / f"{NAME}.json"
+    if given.page:
+        tell(json.loads(file.read_text()))
+        return
     starts = [warm(seed) for seed in range(given.seeds)]
     for method in given.methods or METHODS:
         runs = [course(method, seed, start, given.tokens) for seed, start in enumerate(starts)]
@@ -138,8 +150,12 @@ def main() -> None:
         if given.tokens == TOKENS:
             results = (json.loads(file.read_text()) if file.exists() else {}) | {method: runs}
             file.write_text(json.dumps(results, indent=1) + "\n")
-            (HERE / f"{NAME}.md").write_text(page(results))
-            draw(results)
+            tell(results)
+
+
+def tell(results: dict[str, list[dict[str, Any]]]) -> None:
+    (HERE / f"{NAME}.md").write_text(page(results))
+    draw(results)
 
 
 if __name__ == "__main__":
