@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 NAME, TASK, TOKENS, EVERY = "language_methods", "addition", 150_000, 25_000
 WARM = {"warmup": 600, "warmup_until": 0.3}  # supervised steps before, until a third of the answers are right
 MODEL = {"model": "small"}
-WIDE = 8  # panels side by side
+WIDE, LONGEST = 8, 80.0  # panels side by side; seconds shown
 ROWS = 512  # completions of an iteration, whatever a page calls them
 GROUPS: dict[str, Any] = {"starts": ROWS // 8, "group": 8}
 ONCE = {"epochs": 1, "minibatches": 1}
@@ -68,7 +68,8 @@ ABOUT = f"""# Every method on the same task
 Made by `python benchmarks/language_methods.py`: `{TASK}`, the small model after a warm-up to {WARM["warmup_until"]} (the same
 weights for all methods of a seed), {ROWS} completions an iteration, {TOKENS:,} sampled tokens. Accuracy: exact answers to 1,000
 prompts that training never shows, sampled at temperature 1; mean over seeds and its 95 % interval. "Mean on the way" is the mean
-over all points of a curve: who learns sooner has more. Seconds: one thread, without the evaluations between.
+over all points of a curve: who learns sooner has more. Seconds: one thread, without the evaluations
+between; the picture ends at {LONGEST:.0f}.
 Settings: [results/{NAME}.json](results/{NAME}.json).
 
 | method | before | mean on the way | at the end | seconds |
@@ -112,8 +113,8 @@ def draw(results: dict[str, list[dict[str, Any]]]) -> None:
             axis.fill_between(x, *zip(*bounds, strict=True), color=OURS, alpha=0.25, lw=0, zorder=2)
             axis.plot(x, y, color=OURS, lw=1.6, zorder=3)
             axis.set(ylim=(0, 1), xlabel=unit)
-            if k == 0:  # natural steps take ten times as long as others
-                axis.set(xscale="log", xlim=(1, None))
+            if k == 0:  # natural steps go on beyond it
+                axis.set_xlim(0, LONGEST)
             axis.set_title(method, fontsize=9)
             axis.tick_params(labelsize=7)
             axis.spines[["top", "right"]].set_visible(False)
