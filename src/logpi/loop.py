@@ -26,7 +26,7 @@ from logpi.trace import watched
 
 ROUNDING = {torch.float32: 1e-5, torch.float64: 1e-12}  # of the first ratio, which is 1
 SHARP = 10  # times that of a language model: sure of itself it has logits of 50, and float32 rounds those by more
-LOOKED = 64  # rows of a language model, at least, on which an update is measured
+LOOKED = (256, 16)  # tokens and rows of a language model, at least, on which an update is measured
 COARSE = 0.05  # the same in bfloat16, from which on it is told
 
 
@@ -165,16 +165,19 @@ def measure(parts: Parts, rows: Rows, surrogate: Surrogate, ess: bool = False) -
 def compared(parts: Parts, rows: Rows, low: float, high: float) -> dict[str, Any]:
     """The policy as it is now with the one that drew the actions, and what the critic had said with its targets.
 
-    The KL is exact, or, where the distributions that drew the actions were not kept, estimated by k3: unbiased too; of a
-    language model all of it is measured on a sample of the rows, evenly spaced.
+    The KL is exact: no estimate from the actions is unbiased once a policy was fitted to them. Of a language model all of it is
+    measured on a sample of the rows, evenly spaced.
     """
-    found = defaultdict[str, list[Tensor]](list)
-    looked = rows.batch[:: max(1, len(rows) // LOOKED)] if rows.pack else rows.batch
+    found, apart = defaultdict[str, list[Tensor]](list), 1
+    if rows.pack:
+        apart = max(
+            1, min(n // least for n, least in zip((int(rows.batch.mask.sum()), len(rows)), LOOKED, strict=True))
+        )
+    looked = rows.batch[::apart]
     for part, weight in rows.parts(looked, average.weights("per_action", looked.mask)):
         now = Now(parts.policy, None, part)
         change = (now.log_pi - part.log_pi).expm1()
-        divergence = kl.k3(part.log_pi, now.log_pi) if part.params is None else now.kl_old
-        told = {"kl": divergence, "clip_fraction": (change < -low) | (change > high), "entropy": now.entropy}
+        told = {"kl": now.kl_old, "clip_fraction": (change < -low) | (change > high), "entropy": now.entropy}
         if (
             rows.pack and part.psi is not None
         ):  # those whose gradient the clip switches off, by the sign of their credit
@@ -187,6 +190,12 @@ def compared(parts: Parts, rows: Rows, low: float, high: float) -> dict[str, Any
         target, error = rows.batch.target[rows.batch.mask], (rows.batch.target - said)[rows.batch.mask]
         info["explained_variance"] = 1 - error.var(correction=0) / target.var(correction=0).clamp(min=1e-12)
     return info
+
+
+def apart(rows: Rows) -> int:
+    """How far the rows lie apart that are looked at."""
+    sizes = int(rows.batch.mask.sum()), len(rows)
+    return max(1, min(n // least for n, least in zip(sizes, LOOKED, strict=True)))
 
 
 def check_firsts(parts: Parts, ratio_error: float, batch: Batch) -> None:

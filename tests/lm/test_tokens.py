@@ -1,9 +1,12 @@
 """A language model as a policy: its answers are those of transformers' own logits, however they are computed."""
 
+import copy
+
 import pytest
 import torch
 from lm.little import little, prompts_of
 
+import logpi
 from logpi import average, kl, objective
 from logpi.batch import Batch, Rows
 from logpi.lm import pretrained
@@ -205,3 +208,23 @@ def test_weights_of_a_file_lie_where_new_ones_would_so_that_a_resumed_run_rounds
     loaded = Tokens(*pretrained.load(str(tmp_path / "model"))).place("cpu", torch.float64)
     assert {p.data_ptr() % tokens.ALIGNED for p in loaded.parameters()} == {0}
     assert all(torch.equal(p, q) for p, q in zip(loaded.parameters(), like.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("rows", [4, 64])
+def test_the_kl_that_is_told_is_that_over_the_vocabulary_not_an_estimate_from_what_was_fitted(rows):
+    how = {"task": "copy", "level": 3, "dtype": "float64", "envs": rows, "lr": 1e-2, "steps": 1}
+    record = next(iter(logpi.learn("ppo", **how)))
+    b, now = record.batch, record.policy
+    with torch.no_grad():
+        old_p, log_p = full_log_p(functional(now), b), full_log_p(now, b)
+        exact = float(average.per_action((old_p.exp() * (old_p - log_p)).sum(-1), b.mask))
+        fitted = float(average.per_action(kl.k3(b.log_pi, Now(now, None, b).log_pi), b.mask))
+    assert abs(record["kl"] - exact) <= (1e-12 if rows == 4 else 0.3 * exact)
+    assert exact > 1e-4 and (rows == 64 or fitted > 1.2 * exact), "which is what an estimate would tell"
+
+
+def functional(policy):
+    """The policy that drew the batch."""
+    old = copy.deepcopy(policy)
+    old.load_state_dict(policy.before, strict=False)
+    return old
