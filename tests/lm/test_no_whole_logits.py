@@ -49,6 +49,7 @@ def test_no_tensor_has_a_number_for_every_token_of_every_row(method, tmp_path, m
         with Sizes() as seen:
             batch = parts.collect(parts.policy, parts.critic)
             update(parts, batch)
+        parts.collect.close()
         found[chunk] = seen.most
     ours, vocabulary = int(batch.mask.sum()), len(parts.policy.tokenizer)
     assert vocabulary == 601 and ours > 300, "rows are long enough to tell"
