@@ -1,5 +1,7 @@
 """Details of section 3 of the field's map that no other page shows: docs/checklist.md says which."""
 
+import itertools
+
 import pytest
 import torch
 from lm.little import little
@@ -99,12 +101,13 @@ def test_dropout_that_is_on_in_training_alone_is_found_by_the_first_ratio():
 
 
 def test_what_float32_rounds_of_a_sure_model_is_no_disagreement_and_in_float64_there_is_none():
-    errors = {}
-    for dtype in (torch.float32, torch.float64):
-        policy = little(dtype=dtype)
+    errors = {torch.float32: 0.0, torch.float64: 0.0}
+    for dtype, seed in itertools.product(errors, range(6)):
+        policy = little(dtype=dtype, seed=seed)
         with torch.no_grad():
-            policy.head.project.weight.mul_(100.0)
+            policy.head.project.weight.mul_(40.0)
         b = drawn(policy)
-        errors[dtype] = float((Now(policy, None, b).log_pi.detach() - b.log_pi).expm1()[b.mask].abs().max())
-        check_first_ratio(errors[dtype], b)
+        error = float((Now(policy, None, b).log_pi.detach() - b.log_pi).expm1()[b.mask].abs().max())
+        check_first_ratio(error, b)
+        errors[dtype] = max(error, errors[dtype])
     assert errors[torch.float32] > ROUNDING[torch.float32] and errors[torch.float64] < 1e-11, errors
