@@ -45,12 +45,15 @@ def reward_of_task(path: str, level: int | None) -> Any:
 
 
 def answer(reward: Any, request: dict[str, Any]) -> dict[str, Any]:
-    """{'rewards': numbers, or words where one is none}, or {'error': ...} with the function's own traceback in 'details'."""
+    """{'rewards': numbers, or words where one is none}; {'shape': what came that is no list of so many}; or {'error': ...} with
+    the function's own traceback in 'details'."""
     try:
         found = reward(prompts=request["prompts"], completions=request["completions"], **request["columns"])
         found = asyncio.run(found) if inspect.iscoroutine(found) else found
         if not hasattr(found, "__len__") or isinstance(found, str | bytes | dict):
-            return {"error": f"it returned a {type(found).__name__}, not a list of numbers"}
+            return {"shape": f"it returned a {type(found).__name__}, not a list of numbers"}
+        if len(found) != (asked := len(request["completions"])):
+            return {"shape": f"it returned {len(found)} numbers for {asked} completions"}
         return {"rewards": [number(x) for x in found]}
     except Exception as error:
         return {"error": reason(error), "details": traceback.format_exc()}

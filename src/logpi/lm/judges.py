@@ -21,6 +21,10 @@ class Broken(Exception):  # noqa: N818
     """A reward function did not give what was asked for, in words."""
 
 
+class Misshapen(Broken):
+    """It returned no list with one number for each completion: of the whole batch, for a half might fit by chance."""
+
+
 class Judge:
     """One function, or a task's reward, in one process. `failed` stands for what it could not say; how often, and why, is kept."""
 
@@ -50,7 +54,7 @@ class Judge:
             raise LogpiError(f"The reward {self.path} cannot be loaded: {wrong}.") from wrong
 
     def __call__(self, prompts: Sequence[str], completions: Sequence[str], **columns: Sequence[Any]) -> list[float]:
-        """A reward for each completion; a batch that fails is asked again in halves, to find who is to blame."""
+        """A reward for each completion; a batch that raises, hangs or dies is asked again in halves, to find who is to blame."""
         self.until = time.monotonic() + PATIENCE * self.limit
         return self._ask([*prompts], [*completions], {k: [*v] for k, v in columns.items()})
 
@@ -60,8 +64,8 @@ class Judge:
                 raise Broken(self.reason or "too slow")
             return self._once(prompts, completions, columns)
         except Broken as wrong:
-            self.reason = str(wrong)
-        if len(completions) == 1 or time.monotonic() > self.until:
+            self.reason, whole = str(wrong), isinstance(wrong, Misshapen)
+        if whole or len(completions) == 1 or time.monotonic() > self.until:
             self.failures += len(completions)
             return [self.failed] * len(completions)
         half = len(completions) // 2
@@ -75,10 +79,9 @@ class Judge:
         told = self._exchange(encoded(request))
         if "error" in told:
             raise Broken(told["error"])
-        found = told["rewards"]
-        if len(found) != len(completions):
-            raise Broken(f"it returned {len(found)} numbers for {len(completions)} completions")
-        return [self._kept(x) for x in found]
+        if "shape" in told:
+            raise Misshapen(told["shape"])
+        return [self._kept(x) for x in told["rewards"]]
 
     def _kept(self, x: float | str) -> float:
         """A number; what stands for it where there are words in its place."""
