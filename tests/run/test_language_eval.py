@@ -145,13 +145,13 @@ def test_flags_of_the_other_kind_of_run_are_refused(call):
 def test_a_model_folder_is_judged_by_a_task_or_by_data(call, tmp_path):
     pretrained.save(*pretrained.begin("tiny", "abcdefghijklmnopqrstuvwxyz="), tmp_path / "model")
     code, out, err = call("eval", "model", "--task", "copy", "--level", "1", "--episodes", "5", "--samples", "2")
-    assert code == 0 and out.splitlines()[-1] == "written to model/eval/model-copy-seed10000-5-x2.json", err
+    assert code == 0 and out.splitlines()[-1] == "written to model/eval/model-copy-seed10000-5-x2-level-1.json", err
     assert len(told(Path("model"), "*-copy-*")["rewards"]) == 5
     rows = "".join(f'{{"prompt": "{c}=", "answer": "{c}"}}\n' for c in "abcdefghijklmnopqrstuvwxyz")
     (tmp_path / "rows.jsonl").write_text(rows)
     data = ("eval", "model", "--data", "rows.jsonl", "--episodes", "2", "--max-tokens", "3")
     code, out, err = call(*data)
-    assert code == 0 and out.endswith("written to model/eval/model-rows-seed10000-2.json\n"), err
+    assert code == 0 and out.endswith("/model-rows-seed10000-2-data-rows.jsonl-max_tokens-3.json\n"), err
     assert max(told(Path("model"), "*-rows-*")["evaluations"][1]["lengths"]) <= 3
     code, _, err = call("eval", "model")
     assert (code, err) == (2, "logpi: model is a model and no run, so it has no task: give --task or --data.\n")
@@ -161,3 +161,23 @@ def test_another_task_stands_in_the_place_of_a_runs_data(tmp_path):
     (tmp_path / "config.toml").write_text('[run]\ntask = "addition"\ndata = "rows.jsonl"\nlevel = 3\n')
     found = text_settings(tmp_path, Eval(runs=(tmp_path,), task="copy"))
     assert (found.task, found.data, found.level) == ("copy", None, 3)
+
+
+def test_another_question_is_another_file_that_says_which(call, tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    run = trained(call, "--task", "copy", "--level", "1", "--max-tokens", "2")
+    reward = ("--reward", f"./{'/'.join(['.'] * 60)}/mine.py:half")
+    for more in ((), ("--level", "2"), ("--max-tokens", "3"), ("--level", "1"), ("--reward", "./mine.py:half"), reward):
+        code, _, err = call("eval", str(run), "--episodes", "2", *more)
+        assert code == 0, err
+    found = {x.name.partition("-copy-seed10000-2")[2]: json.loads(x.read_text()) for x in (run / "eval").iterdir()}
+    shortened = next(x for x in found if len(x) == len("-.json") + 16)
+    names = {".json", "-level-2.json", "-max_tokens-3.json", "-reward-._mine.py_half.json", shortened}
+    assert {*found} == names, "what is the run's own has no mark"
+    asked = [found[k] for k in (".json", "-level-2.json", "-max_tokens-3.json")]
+    assert [(x["task"], x["data"], x["level"], x["max_tokens"], x["reward"]) for x in asked] == [
+        ("copy", None, 1, 2, []),
+        ("copy", None, 2, 2, []),
+        ("copy", None, 1, 3, []),
+    ]
+    assert found[shortened]["reward"] == [reward[1]]

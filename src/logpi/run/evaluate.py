@@ -7,6 +7,7 @@ import statistics
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,14 @@ from logpi.run.processes import another
 from logpi.workers.construct import Built
 
 STARTS = 10_000  # the seed of their environments
+QUESTION = (
+    "task",
+    "data",
+    "level",
+    "max_tokens",
+    "reward",
+)  # settings that say what a language model is asked, and by whom judged
+READABLE = 80  # letters of a file's name, beyond which their sum stands for them
 
 
 @dataclass(frozen=True)
@@ -154,11 +163,26 @@ def text_settings(run: Path, given: Any) -> Text:
     worlds.must_be_one(asked, given, Text, "--")
     if is_model(run) and not asked.keys() & {"task", "data"}:
         raise LogpiError(f"{run} is a model and no run, so it has no task: give --task or --data.")
-    trained = {} if is_model(run) else _trained_on(run, "")
     other = {"data": None} if "task" in asked else {}
-    found = dataclasses.replace(config.fill(Text(), trained, str(run / "config.toml")), **other | asked)
+    found = dataclasses.replace(own_settings(run), **other | asked)
     worlds.must_mean_something(asked, found, found, "--")
     return found
+
+
+def own_settings(run: Path) -> Text:
+    """Those of a language model's run; a model folder has none, and so the usual ones."""
+    return config.fill(Text(), {} if is_model(run) else _trained_on(run, ""), str(run / "config.toml"))
+
+
+def otherwise(run: Path, asked: dict[str, Any]) -> str:
+    """What was asked otherwise than by the run itself, as a part of a file's name."""
+    own = own_settings(run)
+    told = {k: asked[k] for k in QUESTION if asked[k] != getattr(own, k)}
+    parts = [
+        f"{k}-{'+'.join(v) if isinstance(v, tuple) else v}" for k, v in told.items() if k != "task"
+    ]  # it has a place of its own
+    mark = "-".join(parts)
+    return f"-{safe(mark) if len(mark) <= READABLE else sha256(mark.encode()).hexdigest()[:16]}" if mark else ""
 
 
 def must_be_typed(settings: Text, task: str | None) -> None:
@@ -182,7 +206,8 @@ def text_kinds(run: Path, policy: Any, given: Any) -> tuple[str, list[Evaluation
         greedy = answered(policy, settings, judges, given.episodes, True, given.seed)
         limit, how = language.limit_of(settings, judges.task), Sampling(top_k=given.top_k, top_p=given.top_p)
         found = answers(policy, judges, given.episodes, limit, given.seed, how, given.samples)
-        more = {"samples": given.samples, "rewards": found.rewards, "temperature": policy.head.temperature}
+        more = {k: getattr(settings, k) for k in QUESTION}
+        more |= {"samples": given.samples, "rewards": found.rewards, "temperature": policy.head.temperature}
         more |= {"top_k": how.top_k, "top_p": how.top_p, "reward_failures": sum(x.failures for x in judges.judges)}
         none = {0.0, 1.0, *(x.failed for x in judges.judges)}  # a failed reward is no pass
     if none >= {x for row in found.rewards for x in row}:

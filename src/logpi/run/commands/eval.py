@@ -82,7 +82,8 @@ def main(args: list[str]) -> None:
         must_be_for(run, given, text)
         policy = load(run, given.network, allow_nonfinite=given.allow_nonfinite)
         env, kinds, more = (room.text_kinds if text else kinds_of)(run, policy, given)
-        file = room.write(run, env, given.seed, kinds, more, mark_of(given))
+        mark = mark_of(given) + (room.otherwise(run, more) if text else "")
+        file = room.write(run, env, given.seed, kinds, more, mark)
         if len(given.runs) > 1:
             print(run)
         for kind in kinds:
