@@ -70,7 +70,7 @@ def test_data_without_answers_have_prompts_and_no_marks(call, folder, tmp_path):
     assert code == 0 and len(out.splitlines()) == 3 and "." not in out.replace(" ...", ""), err
 
 
-@pytest.mark.parametrize("command", ["export", "play"])
+@pytest.mark.parametrize("command", ["export", "play", "variance"])
 def test_what_is_for_environments_names_generate(call, run, command):
     code, _, err = call(command, run)
     assert (code, err) == (

@@ -19,7 +19,7 @@ from logpi.exact.estimators import Baseline, Credit
 from logpi.page import Between, Count, Fraction, page
 from logpi.run.evaluate import environment_of
 from logpi.run.flags import parse
-from logpi.run.load import load
+from logpi.run.load import load_actor
 from logpi.run.own_page import Own, own
 from logpi.run.plot import must_be_picture
 from logpi.run.plot_variance import draw
@@ -133,7 +133,7 @@ def must_be_of_use(given: Variance) -> None:
 def subject(given: Variance) -> tuple[Any, str, Any, envs.Backend]:
     """(the frozen policy, whose it is in words, what `envs.make` takes, by which backend)."""
     if given.run is not None:
-        policy = load(given.run, given.network)
+        policy = load_actor(given.run, given.network)
         if policy.memory is not None:
             raise LogpiError(
                 "logpi variance looks at single steps, and this policy has a memory: it has no answer for it."
