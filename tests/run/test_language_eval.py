@@ -97,11 +97,16 @@ def test_rewards_by_name_are_not_typed_again_and_rows_come_once(call, tmp_path):
     rows = [{"question": f"{k}+1=?", "answer": f"one more.#### {k + 1}"} for k in range(60)]
     (tmp_path / "sums.jsonl").write_text("".join(json.dumps(x) + "\n" for x in rows))
     base = ("--data", "sums.jsonl", "--model", "model", "--max-tokens", "4")
-    run = trained(call, *base)
+    code, told_at_its_end, err = call("train", "grpo", *base, *QUICK[:2], "--evaluate", "1000", *QUICK[4:])
+    assert code == 0, err
+    run = max(Path("runs").glob("*/*/*"), key=lambda x: x.stat().st_mtime)
     code, out, err = call("eval", str(run), "--episodes", "1000", "--samples", "2")
     assert code == 0, err
     found = told(run, "*-x2.json")
     assert 0 < len(found["rewards"]) < 20 and f"over {len(found['rewards'])} prompts" in out and found["env"] == "sums"
+    assert f"{len(found['rewards'])} prompts it never saw" in told_at_its_end, (
+        "as many as there were, not as were asked for"
+    )
     programs = [{"prompt": f"{k}?", "tests": [f"assert {k} >= 0"]} for k in range(60)]
     (tmp_path / "programs.jsonl").write_text("".join(json.dumps(x) + "\n" for x in programs))
     run = trained(call, "--data", "programs.jsonl", *base[2:], "--reward", "code")
@@ -153,6 +158,8 @@ def test_a_model_folder_is_judged_by_a_task_or_by_data(call, tmp_path):
     code, out, err = call(*data)
     assert code == 0 and out.endswith("/model-rows-seed10000-2-data-rows.jsonl-max_tokens-3.json\n"), err
     assert max(told(Path("model"), "*-rows-*")["evaluations"][1]["lengths"]) <= 3
+    code, _, err = call("eval", "modle", "--task", "copy")
+    assert (code, err) == (2, "logpi: There is no folder modle: logpi eval takes a run or a model folder.\n")
     code, _, err = call("eval", "model")
     assert (code, err) == (2, "logpi: model is a model and no run, so it has no task: give --task or --data.\n")
 

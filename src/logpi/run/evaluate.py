@@ -260,4 +260,5 @@ def in_new_process(run: Path, settings: Any, episodes: int) -> str:
             return f"could not be evaluated: {' '.join(process.complaints())}"
     *_, fixed, drawn, _ = printed.splitlines()
     unit = "prompts it never saw" if isinstance(settings, Text) else "fresh ones"
-    return f"{episodes} {unit}, of the saved policy: {fixed.split(' over')[0]} (sampled: {drawn.split(' over')[0]})"
+    asked = fixed.partition(" over ")[2].split()[0]  # of data there may be fewer
+    return f"{asked} {unit}, of the saved policy: {fixed.split(' over')[0]} (sampled: {drawn.split(' over')[0]})"

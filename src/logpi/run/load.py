@@ -109,6 +109,11 @@ def load(run: str | Path, network: Any = None, device: str = "cpu", allow_nonfin
     return policy.place(device, dtype).eval().requires_grad_(False)
 
 
+def must_be_there(run: Path, command: str) -> None:
+    if not run.is_dir():
+        raise LogpiError(f"There is no folder {run}: logpi {command} takes a run or a model folder.")
+
+
 def load_actor(run: Path, network: Any = None) -> Policy:
     """The same, of a policy that acts in an environment; a language model is refused."""
     policy = load(run, network)

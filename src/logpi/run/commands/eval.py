@@ -13,7 +13,7 @@ from logpi.run import evaluate as room
 from logpi.run import passing
 from logpi.run.checkpoint import best_of
 from logpi.run.flags import parse
-from logpi.run.load import load
+from logpi.run.load import load, must_be_there
 
 ENVIRONMENTS = ("env", "env_options", "wrap", "network")  # flags of runs in them, and those of runs on language models
 NO_PASS = "no pass@k: rewards are other numbers than 0 and 1, of which the mean is told"
@@ -78,6 +78,7 @@ def main(args: list[str]) -> None:
     if not given.runs:
         raise LogpiError("logpi eval needs at least one run folder or model folder.")
     for run in map(best_of, given.runs) if given.best else given.runs:
+        must_be_there(run, "eval")
         text = room.is_text(run)
         must_be_for(run, given, text)
         policy = load(run, given.network, allow_nonfinite=given.allow_nonfinite)

@@ -41,10 +41,9 @@ class Generate:
 def speaker(run: Path) -> Any:
     """The policy, which has to say something."""
     from logpi.policy.tokens import Tokens
-    from logpi.run.load import load
+    from logpi.run.load import load, must_be_there
 
-    if not run.is_dir():
-        raise LogpiError(f"There is no folder {run}: logpi generate takes a run or a model folder.")
+    must_be_there(run, "generate")
     policy = load(run)
     if not isinstance(policy, Tokens):
         raise LogpiError(f"{run} acts in an environment and says nothing: logpi play {run} shows it.")
