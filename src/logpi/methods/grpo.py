@@ -23,9 +23,7 @@ class GRPO:
     clip_high: Positive = 0.2  # how far it may rise
     kl: NonNegative = 0.0  # beta, weight of the KL to the reference policy
     kl_in: Literal["objective", "reward"] = "objective"  # where that KL stands
-    kl_estimate: Literal["k1", "k2", "k3"] = (
-        "k3"  # how it is estimated: k1 is right in the reward, and 0 in the objective
-    )
+    kl_estimate: Literal["k1", "k2", "k3"] = "k3"  # k1 is right in the reward, and 0 in the objective
     kl_live: bool = False  # weigh the estimate by the live ratio: unbiased after the first minibatch
     entropy: NonNegative = 0.0  # weight of the entropy bonus
     lr: Positive = 1e-3  # learning rate

@@ -14,9 +14,9 @@ from logpi.fast import warm
 HELP = """\
 logpi: every policy-gradient method, in one tested definition
 
-  logpi train METHOD [flags]     train on an environment; METHOD is a name or ./file.py:MyMethod
+  logpi train METHOD [flags]     train in an environment, or a language model on a task; METHOD: a name or ./file.py:MyMethod
   logpi resume RUN               go on with a run that was stopped, killed or has failed, bit for bit
-  logpi eval RUN [RUN ...]       play fresh episodes with a saved policy
+  logpi eval RUN [RUN ...]       fresh episodes of a saved policy; answers of a language model, also of a model folder
   logpi play RUN                 watch it: a window, or --video out.mp4
   logpi runs [FOLDER]            the table of runs
   logpi plot RUN [RUN ...]       learning curves as PNG or SVG
@@ -25,7 +25,7 @@ logpi: every policy-gradient method, in one tested definition
   logpi export RUN               its policy as ONNX or torch.export, for a machine without logpi
   logpi tokens RUN               a rollout of a language model token by token, as a table and as HTML
   logpi doctor RUN               is something wrong with it, and what to do
-  logpi bench [METHOD]           what limits your environment and policy: each part's share, and its floor
+  logpi bench [METHOD]           what limits training in an environment: each part's share, and its floor
   logpi exact                    bias and variance of every estimator, or of your own loss, against the true gradient
   logpi variance RUN             how noisy the gradient is, for any credit and baseline, on the same trajectories
   logpi sft                      fit a language model to a task's answers, or to yours

@@ -27,9 +27,7 @@ class Fitting:
     lr: Positive = 1e-3  # learning rate; models that are not new want about 1e-5
     rows: Count = 128  # examples in each step
     seed: Annotated[int, Between(0, 2**63 - 1)] = 0  # of new weights, and of the order of examples
-    lora: Annotated[int, Between(0)] = (
-        0  # rank of an adapter, which alone is fitted and then made part of the model; 0: all weights
-    )
+    lora: Annotated[int, Between(0)] = 0  # rank of an adapter, which alone is fitted, then folded in; 0: all weights
     lora_alpha: Positive | None = None  # what it says counts alpha / rank; else twice the rank
     micro: Count = 16384  # tokens through the model at once: memory only
     bf16: bool = False  # the model computes in bfloat16; weights and the loss stay float32

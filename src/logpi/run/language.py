@@ -37,21 +37,15 @@ class Text:
     steps: Count = 1_000_000  # tokens to sample in all
     seed: Annotated[int, Between(0, 2**63 - 1)] = 0  # of weights, prompts and sampling
     max_tokens: Count | None = None  # of an answer; else what the task needs
-    reward: tuple[
-        str, ...
-    ] = ()  # math, code, or ./file.py:f, f(prompts, completions, **columns) -> list; else the task's own
-    reward_model: str | None = (
-        None  # folder of a reward model, which logpi reward-model makes; it may stand beside --reward
-    )
+    reward: tuple[str, ...] = ()  # math, code, or ./file.py:f(prompts, completions, **columns); else the task's own
+    reward_model: str | None = None  # a folder that logpi reward-model made; may stand beside --reward
     reward_weights: tuple[Finite, ...] = ()  # of each, the reward model last; else 1
     reward_limit: Positive = 10.0  # seconds that a call may take
     reward_memory: Annotated[int, Between(0)] = 0  # MiB that its process may take; 0: all there is
     reward_failed: Finite = 0.0  # what stands for a reward that failed
     temperature: Positive = 1.0  # of sampling, and of pi in every formula
     engine: str | None = None  # ./file.py:MyEngine, what samples in training; else logpi's own
-    correction: Literal["none", "truncated", "masked"] = (
-        "truncated"  # of what such an engine drew: pi_old / mu, cut or dropped
-    )
+    correction: Literal["none", "truncated", "masked"] = "truncated"  # pi_old / mu of what it drew, cut or dropped
     correction_over: Literal["token", "sequence"] = "token"  # whose pi_old / mu that is
     correction_limit: Annotated[float, Between(1)] = 2.0  # beyond which it is cut or dropped
     lora: Annotated[int, Between(0)] = 0  # rank of an adapter, which alone is trained; 0: all weights are

@@ -52,9 +52,7 @@ class Settings:
     log_std: Literal["free", "state"] = "free"  # of a Gaussian: one for all states, or from the network
     log_std_init: Finite = 0.0  # where it begins
     hidden: tuple[Count, ...] = (64, 64)  # widths of the hidden layers; a picture alone has its own
-    pictures: Literal["auto", "nature", "impala", "small"] = (
-        "auto"  # network of uint8 observations [H, W, C] or [C, H, W]
-    )
+    pictures: Literal["auto", "nature", "impala", "small"] = "auto"  # network of uint8 [H, W, C] or [C, H, W]
     memory: Literal["none", "gru", "lstm"] = "none"  # of the episode so far, as wide as the last hidden layer
     network: str | None = None  # ./file.py:build, build(inputs, outputs) -> module
     shared: bool = False  # policy and critic share all layers but the last; pictures and memory always

@@ -11,7 +11,7 @@ from logpi.envs import NATIVE
 from logpi.errors import LogpiError
 from logpi.page import Positive, option, page
 from logpi.run.bench import Report, measure
-from logpi.run.commands.train import CODE, defaults
+from logpi.run.commands.train import CODE, defaults, typed
 from logpi.run.flags import parse, peek, together
 from logpi.run.setup import Settings, find_method
 from logpi.run.table import finite, plain, printer
@@ -50,6 +50,10 @@ def main(args: list[str]) -> None:
     taken = {"name", *(f.name for f in dataclasses.fields(Bench))} & {f.name for f in dataclasses.fields(method)}
     if taken:
         raise LogpiError(f"{name} has a field {min(taken)}, which logpi bench uses itself: give it another name.")
+    if {"task", "data"} & {*typed(rest)}:
+        raise LogpiError(
+            "logpi bench measures training in environments, and --task and --data are for language models."
+        )
     (start, settings, _), _, _ = defaults(name, method, peek(rest, (*CODE, "config", "recipe")))
     groups = [("method", type(method), start), ("run", Settings, settings), ("bench", Bench, Bench())]
     given = parse(together(groups), rest, f"logpi bench {name}", WHAT)

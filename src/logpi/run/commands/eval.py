@@ -24,8 +24,8 @@ TEXTS = ("task", "data", "level", "max_tokens", "reward", "samples", "temperatur
 class Eval:
     """Fresh episodes with saved policies: deterministic actions, and sampled ones beside them.
 
-    A language model answers so many prompts of its task's test, greedily and by sampling. With several samples of each, and
-    rewards of 0 and 1, pass@k is told: how often one of k answers is right.
+    A language model, of a run or of a model folder, answers so many prompts of its task's test, greedily and by sampling. With
+    several samples of each, and rewards of 0 and 1, pass@k is told: how often one of k answers is right.
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]  # run folders, checkpoints/step-* of them, or model folders

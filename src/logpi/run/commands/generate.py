@@ -31,9 +31,7 @@ class Generate:
     greedy: bool = False  # always the likeliest token, and so one answer
     temperature: Positive | None = None  # of sampling; else the run's own, or 1
     top_k: Annotated[int, Between(0)] = 0  # only so many of the likeliest tokens; 0: all
-    top_p: Annotated[float, Between(0, 1, open_low=True)] = (
-        1.0  # only the likeliest that together have this probability
-    )
+    top_p: Annotated[float, Between(0, 1, open_low=True)] = 1.0  # the likeliest that together have this probability
     max_tokens: Count | None = None  # of an answer; else what the run or the task says, or 64
     seed: int = 0  # of the prompts and of sampling
 

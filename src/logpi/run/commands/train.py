@@ -20,7 +20,8 @@ USAGE = f"""\
 usage: logpi train METHOD [flags]
 
 METHOD is one of {", ".join(METHODS)}, or ./file.py:MyMethod.
-logpi train METHOD --help tells all its flags; logpi methods says what each is."""
+logpi train METHOD --help tells all its flags; logpi methods says what each is.
+Language models: logpi train METHOD --task NAME --help."""
 
 INHERITED = (  # with weights
     *(
@@ -63,7 +64,8 @@ def main(args: list[str]) -> None:
         typed(rest),
     )
     groups = [("method", type(method), start), ("run", type(settings), settings), ("options", Options, options)]
-    given = parse(together(groups), rest, f"logpi train {name}", type(method).__doc__ or "")
+    other = "" if isinstance(settings, Text) else f"\n\nLanguage models: logpi train {name} --task NAME --help"
+    given = parse(together(groups), rest, f"logpi train {name}", (type(method).__doc__ or "") + other)
     options = dataclasses.replace(given.options, config=None, recipe=recipe)  # the run's config.toml has all they said
     in_force = [line for record in (given.method, given.run) for line in _told(record, tuned)]
     if in_force and not options.quiet:
