@@ -52,11 +52,16 @@ def _check(name: str, value: Any, hint: Any) -> None:
         _check(name, x, kind)
     shown = str(value) if isinstance(value, numbers.Number) else repr(value)
     shown = shown if len(shown) <= 80 else shown[:80] + "..."
-    raise LogpiError(f"{name} is {shown}: allowed is {' or '.join(_allowed(o) for o in options if o is not NONE)}.")
+    raise LogpiError(f"{name} is {shown}: allowed is {allowed(hint)}.")
+
+
+def allowed(hint: Any) -> str:
+    """What a field's type allows, in words."""
+    return " or ".join(_allowed(o) for o in options_of(hint) if o is not NONE)
 
 
 NONE = type(None)
-PLAIN = {str: "a text", int: "a whole number", float: "a number", bool: "True or False"}
+PLAIN = {str: "a text that is not empty", int: "a whole number", float: "a number", bool: "True or False"}
 
 
 def options_of(hint: Any) -> list[Any]:
@@ -76,7 +81,7 @@ def _fits(value: Any, kind: Any) -> bool:
         number = numbers.Integral if kind is int else numbers.Real
         return isinstance(value, number) and not isinstance(value, bool)
     if kind in (str, bool, NONE):
-        return isinstance(value, kind)
+        return isinstance(value, kind) and value != ""
     if origin is tuple:
         items = _items(value, kind)
         return items is not None and all(any(_fits(x, option) for option in options_of(of)) for of, x in items)
@@ -93,7 +98,7 @@ def _items(value: Any, kind: Any) -> list[tuple[Any, Any]] | None:
 
 
 def _allowed(kind: Any) -> str:
-    """What a type allows, in words."""
+    """What one alternative allows."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
         return " ".join([_allowed(inner[0]), *(str(x) for x in inner[1:] if isinstance(x, Between))])

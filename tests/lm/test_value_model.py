@@ -103,5 +103,5 @@ def test_it_may_be_another_model_of_the_same_tokens(tmp_path):
 
 
 def test_a_page_without_a_critic_refuses_it():
-    with pytest.raises(LogpiError, match="This page has no critic, so --value-model means nothing"):
+    with pytest.raises(LogpiError, match="GRPO has no critic, so --value-model means nothing"):
         parts_of(GRPO())

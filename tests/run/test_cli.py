@@ -87,6 +87,7 @@ MISTAKES = {
     "train ppo --backend sinc": "'sync'",
     "train baseline --baseline vale": "'value'",
     "train ppo --head gausian": "'gaussian'",
+    "exact --problem sequences": "logpi exact takes its problem without a flag: logpi exact PROBLEM.",
     "train ppo --optimizer Adm": "Did you mean Adam?",
     "train ppo --optimizer LBFGS": "LBFGS",
     "train ppo --optimizer SparseAdam": "SparseAdam",

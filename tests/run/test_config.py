@@ -124,9 +124,9 @@ PPO = {
 }
 RUN = {
     "steps = 1e400": "my.toml: steps is inf: allowed is a whole number 1 or more.",
-    "env = 3": "my.toml: env is 3: allowed is a text.",
-    "network = 3": "my.toml: network is 3: allowed is a text.",
-    "optimizer = false": "my.toml: optimizer is False: allowed is a text.",
+    "env = 3": "my.toml: env is 3: allowed is a text that is not empty.",
+    "network = 3": "my.toml: network is 3: allowed is a text that is not empty.",
+    "optimizer = false": "my.toml: optimizer is False: allowed is a text that is not empty.",
     "hidden = 64": "my.toml: hidden is 64: allowed is a list, each a whole number 1 or more.",
     "hidden = [64, 0]": "my.toml: hidden is 0: allowed is a whole number 1 or more.",
     "seed = -1": "my.toml: seed is -1: allowed is a whole number from 0 to 9.22337e+18.",
@@ -135,7 +135,7 @@ RUN = {
 TRAIN = {
     'track = ["tensorbord"]': "my.toml: track is 'tensorbord': allowed is tensorboard, wandb, trackio.",
     'track = "wandb"': "my.toml: track is 'wandb': allowed is a list, each tensorboard, wandb, trackio.",
-    "out = 1": "my.toml: out is 1: allowed is a text.",
+    "out = 1": "my.toml: out is 1: allowed is a text that is not empty.",
 }
 WRONG = [
     (record, line, message)
@@ -157,8 +157,9 @@ def test_a_wrong_key_or_value_is_refused_by_name_value_and_file(record, line, me
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({"text": 1}, "text is 1: allowed is a text."),
-        ({"maybe": 1.0}, "maybe is 1.0: allowed is a text."),
+        ({"text": ""}, "text is '': allowed is a text that is not empty."),
+        ({"text": 1}, "text is 1: allowed is a text that is not empty."),
+        ({"maybe": 1.0}, "maybe is 1.0: allowed is a text that is not empty."),
         ({"whole": 1.0}, "whole is 1.0: allowed is a whole number."),
         ({"whole": True}, "whole is True: allowed is a whole number."),
         ({"number": "1"}, "number is '1': allowed is a number."),
@@ -168,7 +169,7 @@ def test_a_wrong_key_or_value_is_refused_by_name_value_and_file(record, line, me
         ({"words": "ab"}, "words is 'ab': allowed is a list, each a, b."),
         ({"words": ("c",)}, "words is 'c': allowed is a, b."),
         ({"some": (0,)}, "some is 0: allowed is a whole number 1 or more."),
-        ({"text": b"x" * 200}, f"text is b'{'x' * 78}...: allowed is a text."),
+        ({"text": b"x" * 200}, f"text is b'{'x' * 78}...: allowed is a text that is not empty."),
     ],
 )
 def test_a_page_refuses_a_value_of_another_type(value, message):

@@ -143,7 +143,7 @@ MISTAKES = {
     "train ppo --config chain.toml": "chain.toml: [train] config names another file, which only --config may.",
     "train ppo --config code.toml": "code.toml: network is code of yours (./x.py:build): pass it again, --network ./x.py:build.",
     "train ppo --config env.toml": "env.toml: env is code of yours (os:system-v0): pass it again, --env os:system-v0.",
-    "train ppo --config number.toml": "number.toml: env is 3: allowed is a text.",
+    "train ppo --config number.toml": "number.toml: env is 3: allowed is a text that is not empty.",
     "train ppo --config gama.toml": "gama.toml has no 'gama'. Did you mean gamma?",
     "train ppo --init nowhere": "nowhere has no config.toml: --init takes the folder of a run.",
     "train ppo --config": "--config",

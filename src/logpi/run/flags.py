@@ -9,11 +9,11 @@ import typing
 from typing import Any
 
 from logpi.errors import LogpiError, nearest
-from logpi.page import PLAIN
+from logpi.page import allowed
 
 UNREAD = re.compile(
-    r"^Error parsing (--[\w-]+): .*?(INT|FLOAT|int\b|float\b).*?('.*?')"
-)  # a word where a number belongs
+    r"^Error parsing (--[\w-]+): .*?(?:INT|FLOAT|int\b|float\b).*?('.*?')"
+)  # a word in a number's place
 
 
 def parse(kind: Any, args: list[str], prog: str, description: str = "") -> Any:
@@ -26,14 +26,16 @@ def parse(kind: Any, args: list[str], prog: str, description: str = "") -> Any:
             found, unknown = tyro.cli(kind, args=args, prog=prog, description=description, return_unknown_args=True)
     except SystemExit as end:
         if end.code:
-            raise LogpiError(_sentence(said.getvalue(), prog)) from end
+            raise LogpiError(_sentence(said.getvalue(), prog, kind)) from end
         raise
     if unknown and not any(u.startswith("-") for u in unknown):
         raise LogpiError(f"{prog} does not take {unknown[0]!r} too: one is enough. See {prog} --help.")
     if unknown:
-        flags = [w for line in _flags(kind) for w in line]
         first = next((u for u in unknown if u.startswith("--")), unknown[0])
-        raise LogpiError(f"{prog} has no flag {first}.{nearest(first.split('=')[0].replace('_', '-'), flags)}")
+        name = first.partition("=")[0].replace("_", "-")
+        if _is_place(_fields(kind).get(name)):
+            raise LogpiError(f"{prog} takes its {name[2:]} without a flag: {prog} {name[2:].upper()}.")
+        raise LogpiError(f"{prog} has no flag {first}.{nearest(name, _flags(kind))}")
     return found
 
 
@@ -56,26 +58,38 @@ def peek(args: list[str], names: tuple[str, ...]) -> dict[str, str]:
     return {name: value for name, value in vars(found).items() if value not in (None, "None")}
 
 
-def _flags(kind: Any) -> list[list[str]]:
-    """Every flag of a record, of its nested records too."""
-    out = []
+def _fields(kind: Any) -> dict[str, Any]:
+    """Every field of a record as a flag, and its type; of its nested records too."""
+    out: dict[str, Any] = {}
     record = typing.get_args(kind)[0] if typing.get_origin(kind) is typing.Annotated else kind
-    for name, hint in typing.get_type_hints(record).items():
-        flag = name.replace("_", "-")
+    for name, hint in typing.get_type_hints(record, include_extras=True).items():
         if dataclasses.is_dataclass(hint):  # a record among records is no flag itself
-            out += _flags(hint)
+            out |= _fields(hint)
         else:
-            out.append([f"--{flag}", f"--no-{flag}"] if hint is bool else [f"--{flag}"])
+            out[f"--{name.replace('_', '-')}"] = hint
     return out
 
 
-def _sentence(box: str, prog: str) -> str:
+def _is_place(hint: Any) -> bool:
+    """Is it given by its place, without a flag?"""
+    import tyro
+
+    return typing.get_args(tyro.conf.Positional[int])[1] in getattr(hint, "__metadata__", ())
+
+
+def _flags(kind: Any) -> list[str]:
+    """All that can be typed."""
+    fields = {flag: hint for flag, hint in _fields(kind).items() if not _is_place(hint)}
+    return [*fields, *(f"--no-{flag[2:]}" for flag, hint in fields.items() if hint is bool)]
+
+
+def _sentence(box: str, prog: str, kind: Any) -> str:
     """The heart of what tyro printed in a frame: under the title, above the help text."""
     box = re.sub(r"^[|+]|[|+]$|-{3,}", " ", box, flags=re.MULTILINE)  # frames of ASCII, where there is no UTF-8
     lines = [line.strip("│╭╮╰╯─ ") for line in box.strip().splitlines()[1:]]
     body = re.split(r"Argument helptext|For full helptext", " ".join(line for line in lines if line))[0]
     body = re.sub(r"^Error parsing \w+: (\w+)(?= is )", lambda m: f"--{m[1].replace('_', '-')}", body).strip()
     if unread := UNREAD.search(body):
-        flag, kind, value = unread.groups()
-        body = f"{flag} is {value}: allowed is {PLAIN[int if kind.lower() == 'int' else float]}"
+        flag, value = unread.groups()
+        body = f"{flag} is {value}: allowed is {allowed(_fields(kind)[flag])}"
     return f"{body.rstrip('.')}. See {prog} --help."

@@ -234,7 +234,9 @@ def critic_for(method: Any, settings: Text, policy: Tokens, seed: int) -> nn.Mod
     where = settings.value_model
     if method.critic is None:
         if where:
-            raise LogpiError("This page has no critic, so --value-model means nothing: ppo, a2c and trpo have one.")
+            raise LogpiError(
+                f"{type(method).__name__} has no critic, so --value-model means nothing: ppo, a2c and trpo have one."
+            )
         return None
     if method.critic != "v":
         raise LogpiError(f"A language model has a critic V or none, not {method.critic!r}: --credit td, nstep or gae.")
@@ -267,7 +269,9 @@ def reference_policy(method: Any, settings: Text, policy: Tokens) -> Any:
     """pi_ref, frozen, for a page that asks for one."""
     if not option(method, "reference"):
         if settings.reference:
-            raise LogpiError("This page has no KL to a reference policy: ppo, grpo and rloo with --kl above 0 do.")
+            raise LogpiError(
+                f"{type(method).__name__} has no KL to a reference policy: ppo, grpo and rloo with --kl above 0 do."
+            )
         return None
     if settings.reference is None and policy.adapter is not None:
         from logpi.lm.lora import Without

@@ -14,7 +14,7 @@ from logpi.run.language import Text
 from logpi.run.paths import rewards, wrappers
 from logpi.run.setup import Settings, find_method
 from logpi.run.train import Options, train
-from logpi.run.worlds import kind_of, must_be_one, must_mean_something
+from logpi.run.worlds import kind_of, must_be_one, must_mean_something, named
 
 USAGE = f"""\
 usage: logpi train METHOD [flags]
@@ -63,6 +63,7 @@ def main(args: list[str]) -> None:
         peek(rest, (*CODE, "data", "model", "wrap", "reward", "config", "recipe", "like", "init")),
         typed(rest),
     )
+    must_have(name, typed(rest), (start, settings, options))
     groups = [("method", type(method), start), ("run", type(settings), settings), ("options", Options, options)]
     other = "" if isinstance(settings, Text) else f"\n\nLanguage models: logpi train {name} --task NAME --help"
     given = parse(together(groups), rest, f"logpi train {name}", (type(method).__doc__ or "") + other)
@@ -76,6 +77,14 @@ def main(args: list[str]) -> None:
         seeds.train(name, given.method, given.run, options)
     else:
         train(name, given.method, given.run, options)
+
+
+def must_have(name: str, asked: Iterable[str], records: Iterable[Any]) -> None:
+    """Refuse flags that are fields of other methods; what no method has is for `parse`."""
+    here = {f.name for x in records for f in dataclasses.fields(x)}
+    for flag in sorted({*asked} - here):
+        if owners := [m for m, page in METHODS.items() if any(f.name == flag for f in dataclasses.fields(page))]:
+            raise LogpiError(f"logpi train {name} has no flag {named(flag, '--')}, which is of {', '.join(owners)}.")
 
 
 def defaults(
