@@ -23,9 +23,17 @@ LINES = {
     "grpo --task copy --correction-over=token": "--correction-over means nothing without --engine: give both, or neither.",
     "grpo --kl-in reward": "--kl-in means nothing without --kl: give both, or neither.",
     "grpo --task addition --kl 0 --kl-live": "--kl-live means nothing without --kl: give both, or neither.",
+    "npg --value-coef own": "logpi train npg has no flag --value-coef, which is of actor_critic, a2c, ppo, ppo_kl, mdpo.",
+    "ppo --value-coef owned": "--value-coef is 'owned': allowed is a number 0 or more or own.",
+    "ppo --task copy --kl-target 3": "--kl-target means nothing without --kl: give both, or neither.",
+    "ppo --task copy --kl 1 --kl-horizon 3": "--kl-horizon means nothing without --kl-target: give both, or neither.",
+    "ppo --task copy --value-model copy --value-coef 0": "--value-model means nothing without --value-coef: give both",
+    "grpo --data= --steps 100": "data is '': allowed is a text that is not empty",
+    "grpo --task copy --model=": "model is '': allowed is a text that is not empty",
+    "ppo --task copy --value-model=": "--value-model is '': allowed is a text that is not empty",
     "grpo --task copy --warmup-until 0.5": "--warmup-until means nothing without --warmup: give both, or neither.",
     "ppo --data x.jsonl --level 3": "--level is of tasks, and --data has rows of its own: leave it away.",
-    "grpo --task addition --length 5": "logpi train grpo has no flag --length.",
+    "grpo --task addition --length 5": "logpi train grpo has no flag --length, which is of actor_critic,",
 }
 
 

@@ -10,7 +10,9 @@ from logpi.run.language import Text
 NEEDS = {  # these mean nothing where that is 0 or not given
     "engine": ("correction", "correction_over", "correction_limit"),
     "warmup": ("warmup_lr", "warmup_rows", "warmup_until"),
-    "kl": ("kl_in", "kl_estimate", "kl_live"),
+    "kl": ("kl_in", "kl_estimate", "kl_live", "kl_target"),
+    "kl_target": ("kl_horizon",),
+    "value_coef": ("value_model",),
 }
 
 
@@ -50,7 +52,9 @@ def must_mean_something(asked: Iterable[str], method: Any, settings: Any, mark: 
     for needed, names in NEEDS.items():
         for name in names:
             if name in asked & {*values} and not values.get(needed, True):
-                raise LogpiError(f"{named(name, mark)} means nothing without {mark}{needed}: give both, or neither.")
+                raise LogpiError(
+                    f"{named(name, mark)} means nothing without {named(needed, mark)}: give both, or neither."
+                )
     if "level" in asked and values.get("data"):
         raise LogpiError(f"{mark}level is of tasks, and {mark}data has rows of its own: leave it away.")
 
