@@ -15,6 +15,7 @@ from typing import Any, Literal
 from logpi.errors import LogpiError
 from logpi.run import table
 from logpi.run.checkpoint import choose
+from logpi.run.cures import CRITIC, LARGER, LESS, MORE, SMALLER, either
 from logpi.run.folder import rows, status_of
 from logpi.run.load import described
 from logpi.run.table import figure, number
@@ -41,7 +42,6 @@ RATIO = (
     "sampler and trainer must mean one policy: no dropout and no batch norm in the network (layer norm is fine), "
     "nothing random in its forward"
 )
-SLOWER = "a lower learning rate (a tenth), fewer epochs, a target_kl or a smaller delta"
 
 
 State = Literal["ok", "look", "wrong", "not measured"]
@@ -173,7 +173,7 @@ def step_size(log: Log) -> Finding:
         return Finding(name, "not measured", "no iteration in the log")
     most, usual, outside = max(kl), median(kl), median(log.column("clip_fraction") or [0.0])
     seen = f"KL of an update {figure(usual)} (median), {figure(most)} (largest); {outside:.0%} of the ratios clipped"
-    cure = f"the steps are too large: {SLOWER}"
+    cure = f"the steps are too large: {either(log, SMALLER)}"
     if usual > HUGE_KL or (most > HUGE_KL and log.height < NEAR):
         return Finding(name, "wrong", seen, cure)
     if most > HUGE_KL or usual > LARGE_KL or outside > CLIPPED:
@@ -190,7 +190,7 @@ def movement(log: Log) -> Finding:
         return Finding(name, "ok", f"KL of an update {middle:.1e} in the middle of the run")
     rate = f", the learning rate is {log.method['lr']:.3g}" if number(log.method.get("lr")) is not None else ""
     seen = f"nothing is learned: KL of an update {middle:.1e} in the middle of the run{rate}"
-    return Finding(name, "wrong", seen, "if there is a signal and entropy is left: a larger learning rate")
+    return Finding(name, "wrong", seen, f"if there is a signal and entropy is left: {either(log, LARGER)}")
 
 
 def line_search(log: Log) -> Finding:
@@ -216,7 +216,7 @@ def critic(log: Log) -> Finding:
     seen = f"explained variance {usual:.2f} in the last quarter"
     if usual >= 0 or log.height >= NEAR:
         return Finding(name, "ok", seen)
-    cure = "it says less than a constant would: a larger value_coef or critic_lr, more epochs, --normalise-reward"
+    cure = f"it says less than a constant would: {either(log, CRITIC)}"
     return Finding(name, "look", seen, cure)
 
 
@@ -231,7 +231,7 @@ def entropy(log: Log) -> Finding:
         seen = f"{figure(last)} in the last quarter, {last / most:.0%} of {whole}"
         if last > EVEN * most and log.risen is False:
             weight = f" (it is {log.method['entropy']:.3g})" if number(log.method.get("entropy")) else ""
-            cure = f"a smaller entropy bonus{weight}, a larger learning rate"
+            cure = either(log, {"entropy": f"{LESS['entropy']}{weight}"} | LARGER)
             return Finding(name, "look", f"all actions are still alike: {seen}", cure)
     else:
         change = (last - first) / math.prod(log.space.shape or [1])
@@ -240,8 +240,9 @@ def entropy(log: Log) -> Finding:
     if not (gone or wide) or log.height >= NEAR:
         return Finding(name, "ok", seen)
     if wide:
-        return Finding(name, "look", f"it explodes: {seen}", f"a smaller entropy bonus, {SLOWER}, or --head beta")
-    cure = f"the policy stopped exploring before it was good: start again with {SLOWER}, or a larger entropy bonus"
+        cure = either(log, LESS | SMALLER | {"head": "--head beta"})
+        return Finding(name, "look", f"it explodes: {seen}", cure)
+    cure = f"the policy stopped exploring before it was good: start again with {either(log, SMALLER | MORE)}"
     return Finding(name, "look" if log.height > HALF else "wrong", f"collapsed: {seen}", cure)
 
 
@@ -269,11 +270,11 @@ def progress(log: Log) -> Finding:
         return Finding(name, "look", f"{figure(best)} from the beginning to the end", cure)
     seen = f"{figure(log.last)} at the end, best {figure(best)}"
     if log.risen is False:
-        cure = "unless that is the best there is: a larger learning rate, a smaller entropy bonus, or a shaped reward"
+        cure = f"unless that is the best there is: a shaped reward, {either(log, LARGER | LESS)}"
         seen = f"not above its start by more than its noise: {figure(log.windows[0])} at the start, {seen}"
         return Finding(name, "look", seen, cure)
     if log.moved and log.height < HALF and max(log.column("episodes"), default=0) >= WINDOW:
-        cure = f"eval and play take the best checkpoint with --best; a run that keeps it: {SLOWER}"
+        cure = f"eval and play take the best checkpoint with --best; a run that keeps it: {either(log, SMALLER)}"
         return Finding(name, "look", f"fell far below its best: {seen}", cure)
     return Finding(name, "ok", seen)
 

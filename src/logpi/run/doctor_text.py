@@ -2,7 +2,8 @@
 
 from statistics import fmean
 
-from logpi.run.doctor import COLLAPSED, HALF, NEAR, SLOWER, Finding, Log, State, last_quarter
+from logpi.run.cures import MORE, SMALLER, either
+from logpi.run.doctor import COLLAPSED, HALF, NEAR, Finding, Log, State, last_quarter
 from logpi.run.table import figure
 
 FAILED, BROKEN = 0.01, 0.2  # of the completions: their reward is another one's word; a fifth of the signal is none
@@ -56,7 +57,7 @@ def entropy(log: Log) -> Finding:
     seen = f"{figure(last)} nats a token in the last quarter, {figure(column[0])} at the start"
     if last >= COLLAPSED * max(column[0], first) or log.height >= NEAR:
         return Finding(name, "ok", seen)
-    cure = f"it says one thing before it is the right one: start again with {SLOWER}, or an entropy bonus"
+    cure = f"it says one thing before it is the right one: start again with {either(log, SMALLER | MORE)}"
     return Finding(name, "look" if log.height > HALF else "wrong", f"collapsed: {seen}", cure)
 
 
@@ -86,7 +87,7 @@ def reference(log: Log) -> Finding:
     seen = f"KL to the reference {figure(last)} nats a token in the last quarter, at most {figure(max(column))}"
     if last <= FAR:
         return Finding(name, "ok", seen)
-    cure = f"a larger --kl, or ppo with --kl-target; else {SLOWER}; read what it says: logpi tokens"
+    cure = f"a larger --kl, or ppo with --kl-target; else {either(log, SMALLER)}; read what it says: logpi tokens"
     if last > FARTHER and last > RISING * before:
         return Finding(name, "wrong", f"it explodes: {seen}", cure)
     return Finding(name, "look", seen, cure)
