@@ -11,7 +11,8 @@ class LogpiError(ValueError):
     """
 
     def __init__(self, sentence: str) -> None:
-        super().__init__(" ".join(sentence.split()))  # one line, whatever a space or a library said in it
+        line = " ".join(sentence.split())  # whatever a space or a library said in it
+        super().__init__(line[:-1] if line.endswith(("?.", "!.")) else line)  # a question that it quotes ends it, too
 
 
 class EnvironmentFailed(LogpiError):  # noqa: N818

@@ -248,6 +248,11 @@ def test_a_function_that_is_not_there_is_refused_before_anything_is_asked(judge,
         Judge(f"{tmp_path / 'broken.py'}:f").must_load()
 
 
+def test_a_sentence_that_quotes_a_question_ends_once(judge):
+    with pytest.raises(LogpiError, match=r"mine.py has no 'nothin'. Did you mean nothing\?$"):
+        judge("nothin").must_load()
+
+
 def test_a_large_request_to_a_process_that_never_reads_is_given_up(tmp_path):
     (tmp_path / "stuck.py").write_text("def f(**x):\n    import time\n    time.sleep(1000)\n")
     asked = Judge(f"{tmp_path / 'stuck.py'}:f", limit=0.5)

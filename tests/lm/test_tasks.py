@@ -60,6 +60,8 @@ def test_countdown_takes_any_expression_of_all_numbers_and_runs_none():
 
 
 def test_what_is_no_task_and_what_is_no_reward_is_refused():
+    with pytest.raises(LogpiError, match=r"^./mine.py is a file: name the task in it, too, ./mine.py:MyTask.$"):
+        tasks.find("./mine.py")
     with pytest.raises(LogpiError, match="no task 'adition'. Did you mean addition"):
         tasks.find("adition")
     with pytest.raises(LogpiError, match="is not a task: it has no letters"):

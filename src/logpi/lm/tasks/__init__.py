@@ -34,6 +34,8 @@ def find(name: str, level: int | None = None) -> Any:
         return Reasoning(name.removeprefix(PREFIX), level)
     if name.startswith("reasoning-gym:"):
         raise LogpiError(f"{name} is spelt with a slash: {name.replace(':', '/', 1)}.")
+    if name.endswith(".py"):
+        raise LogpiError(f"{name} is a file: name the task in it, too, {name}:MyTask.")
     if not is_path(name) and name not in TASKS:
         raise LogpiError(f"There is no task {name!r}.{nearest(name, TASKS)}")
     made = load_object(name) if is_path(name) else TASKS[name]
