@@ -22,7 +22,7 @@ def jsonl(file, *rows):
 def test_a_tasks_answers_make_a_folder_that_trains_on(call, tmp_path):
     code, out, err = call("sft", "--task", "copy", "--level", "2", "--out", "deep/made", *SHORT)
     assert code == 0, err
-    first, last, beyond = map(float, re.search(r"token (\S+) -> (\S+); (\S+) of 256 answers held out", out).groups())
+    first, last, beyond = map(float, re.search(r"token (\S+) -> (\S+); held out \(256 answers\): (\S+)", out).groups())
     assert first > 3 > last and abs(beyond - last) < 0.5
     assert out.splitlines()[0] == f"step  1  loss {first:.4f}" and len(out.splitlines()) == 13
     line = "logpi train grpo --task copy --level 2 --model deep/made"
@@ -48,7 +48,7 @@ def test_data_of_ones_own_make_their_own_letters(call, tmp_path, column):
     file = jsonl(tmp_path / "mine.jsonl", *({"prompt": f"{k}?", column: f"Ja {k}!"} for k in range(60)))
     code, out, err = call("sft", "--data", file, "--out", "made", *SHORT)
     assert code == 0, err
-    assert re.search(r"of \d answers held out", out) and f"--data {file} --max-tokens N --model made" in out
+    assert re.search(r"held out \(\d answers\): \d", out) and f"--data {file} --max-tokens N --model made" in out
     assert {*pretrained.load("made")[1].get_vocab()} == {"<end>", *"0123456789?Ja !"}
     assert call("sft", "--data", file, "--model", "made", "--out", "more", "--steps", "1", "--rows", "2")[0] == 0
     assert torch.isfinite(pretrained.load("more")[0].lm_head.weight).all()
@@ -57,7 +57,7 @@ def test_data_of_ones_own_make_their_own_letters(call, tmp_path, column):
 def test_few_rows_hold_none_out_and_it_is_said(call, tmp_path):
     kept = next(x for x in "abcdef" if not held_out(x))
     file = jsonl(tmp_path / "one.jsonl", {"prompt": kept, "completion": "b"})
-    assert "of 1 answers of the same rows, none held out" in call("sft", "--data", file, "--out", "made", *SHORT)[1]
+    assert "of the same rows, none held out (1 answers): " in call("sft", "--data", file, "--out", "made", *SHORT)[1]
 
 
 def test_what_cannot_be_is_one_sentence(call, tmp_path):

@@ -32,6 +32,6 @@ def main(args: list[str]) -> None:
     with torch.no_grad():
         beyond = -float(sum(sft.loss(policy, test, given.micro)))
     keep(policy.model, policy.tokenizer, given)
-    print(f"{given.where}: loss per token {first:.4f} -> {last:.4f}; {beyond:.4f} of {len(held)} answers {name}")
+    print(f"{given.where}: loss per token {first:.4f} -> {last:.4f}; {name} ({len(held)} answers): {beyond:.4f}")
     more = "" if task.limit else " --max-tokens N"
     print(f"written to {given.out}; next: logpi train grpo {given.source}{more} --model {given.out}")
