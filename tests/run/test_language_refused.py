@@ -141,6 +141,7 @@ def test_settings_that_cannot_be(refused, model, tmp_path, monkeypatch):
         (("--max-tokens", "512"), "The model's context is 512 tokens: --max-tokens 512 leaves none for a prompt."),
         (("--kl", "0.1", "--reference", str(other)), "has other tokens than the model: give one of its family."),
         (("--reference", str(model)), "GRPO has no KL to a reference policy"),
+        (("--dtype", "float64", "--bf16"), "--bf16 computes with float32 parameters, and --dtype is float64"),
         (("--task", "cpoy"), "There is no task 'cpoy'. Did you mean copy?"),
     ):
         assert words in refused(*GRPO, *line)

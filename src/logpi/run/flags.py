@@ -6,6 +6,7 @@ import dataclasses
 import io
 import re
 import typing
+from collections.abc import Iterator
 from typing import Any
 
 from logpi.errors import LogpiError, nearest
@@ -56,6 +57,15 @@ def peek(args: list[str], names: tuple[str, ...]) -> dict[str, str]:
     except argparse.ArgumentError:
         return {}
     return {name: value for name, value in vars(found).items() if value not in (None, "None")}
+
+
+def typed(args: list[str]) -> Iterator[str]:
+    """The names of the flags among these, as fields."""
+    for word in args:
+        if word.startswith("--"):
+            name = word[2:].partition("=")[0].replace("-", "_")
+            yield name
+            yield name.removeprefix("no_")
 
 
 def _fields(kind: Any) -> dict[str, Any]:

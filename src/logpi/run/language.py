@@ -69,6 +69,10 @@ def assemble(method: Any, settings: Text, name: str, weights: Path | None, engin
     from logpi.lm.lora import must_have_rank
 
     must_have_rank(settings.lora, settings.lora_alpha)
+    if settings.bf16 and settings.dtype != "float32":
+        raise LogpiError(
+            f"--bf16 computes with float32 parameters, and --dtype is {settings.dtype}: leave one of them away."
+        )
     device, rewards = pick(settings.device), rewards_of(settings)
     task = rewards.task
     seeds = torch.randint(2**31, (4,), generator=torch.Generator().manual_seed(settings.seed)).tolist()

@@ -11,8 +11,8 @@ from logpi.envs import NATIVE
 from logpi.errors import LogpiError
 from logpi.page import Positive, option, page
 from logpi.run.bench import Report, measure
-from logpi.run.commands.train import CODE, defaults, typed
-from logpi.run.flags import parse, peek, together
+from logpi.run.commands.train import CODE, defaults
+from logpi.run.flags import parse, peek, together, typed
 from logpi.run.setup import Settings, find_method
 from logpi.run.table import finite, plain, printer
 from logpi.workers import work

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,8 +10,9 @@ import tyro
 
 from logpi.errors import LogpiError
 from logpi.page import Between, Count, Positive, page
-from logpi.run.flags import parse
+from logpi.run.flags import parse, typed
 
+BESIDE = {"prompts": ("level", "data", "examples"), "greedy": ("n",)}  # what means nothing beside these
 LIMIT = 64  # tokens of an answer, where nothing else says how many
 
 
@@ -34,6 +36,13 @@ class Generate:
     top_p: Annotated[float, Between(0, 1, open_low=True)] = 1.0  # the likeliest that together have this probability
     max_tokens: Count | None = None  # of an answer; else what the run or the task says, or 64
     seed: int = 0  # of the prompts and of sampling
+
+
+def must_mean_something(given: Generate, asked: Sequence[str]) -> None:
+    for flag, names in BESIDE.items():
+        for name in names:
+            if getattr(given, flag) and name in asked:
+                raise LogpiError(f"--{name} means nothing beside --{flag}: leave one of them away.")
 
 
 def speaker(run: Path) -> Any:
@@ -91,6 +100,7 @@ def worth(task: Any, settings: Any, examples: list[dict[str, Any]], said: list[s
 
 def main(args: list[str]) -> None:
     given = parse(Generate, args, "logpi generate")
+    must_mean_something(given, [*typed(args)])
     policy, settings = speaker(given.run), settings_of(given)
     import torch
 

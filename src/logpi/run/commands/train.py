@@ -1,7 +1,7 @@
 """logpi train METHOD [flags]"""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from logpi.errors import LogpiError
 from logpi.lm.pretrained import SIZES
 from logpi.methods import METHODS
 from logpi.run import config, recipes, seeds
-from logpi.run.flags import parse, peek, together
+from logpi.run.flags import parse, peek, together, typed
 from logpi.run.language import Text
 from logpi.run.paths import rewards, wrappers
 from logpi.run.setup import Settings, find_method
@@ -155,15 +155,6 @@ def _typed(given: dict[str, Any], told: dict[str, str], where: str) -> dict[str,
     if "reward" not in told:
         rewards(given.get("reward", []), (), where)
     return {key: value for key, value in given.items() if key not in told}
-
-
-def typed(args: list[str]) -> Iterator[str]:
-    """The names of the flags among these, as fields."""
-    for word in args:
-        if word.startswith("--"):
-            name = word[2:].partition("=")[0].replace("-", "_")
-            yield name
-            yield name.removeprefix("no_")
 
 
 def _told(record: Any, tuned: dict[str, Any]) -> list[str]:
