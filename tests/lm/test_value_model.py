@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from lm.families import saved
 
 import logpi
 from logpi import LogpiError
@@ -40,6 +41,17 @@ def test_it_begins_as_the_policys_body_and_shares_no_weight_with_it(lora):
     torch.testing.assert_close(b.value, said, rtol=0, atol=1e-12)
     whole = body.head.project(body.hidden(b.obs))[..., 0]
     torch.testing.assert_close(b.value[b.mask], whole[b.mask].detach(), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["gemma3_text", "granite"])  # a soft cap, and a scale
+def test_v_is_no_logit_and_may_be_any_number(name, tmp_path):
+    parts = parts_of(PPO(**SMALL), task="copy", model=str(saved(name, tmp_path / name)))
+    body, ids = parts.critic.network, torch.arange(8)[None]
+    with torch.no_grad():
+        body.head.project.weight.mul_(1e6)
+        line = body.head.project(body.hidden(ids)[0])
+        assert float(line.abs().max()) > 1000
+        torch.testing.assert_close(body.head.logits(body.hidden(ids)[0]), line, rtol=0, atol=0)
 
 
 def test_v_does_not_move_with_the_policy_and_the_policy_does_not_with_v():

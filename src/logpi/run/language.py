@@ -13,11 +13,12 @@ from torch import nn
 from logpi.critic import V
 from logpi.device import pick, threads_for, use_threads
 from logpi.errors import LogpiError, short
+from logpi.lm.after import After
 from logpi.lm.pretrained import SIZES
 from logpi.loop import Parts
 from logpi.page import Between, Count, Finite, Fraction, Positive, option, page
 from logpi.policy.networks import orthogonal
-from logpi.policy.tokens import Tokens
+from logpi.policy.tokens import Tokens, Vocabulary
 from logpi.run.optimizers import optimizers
 from logpi.run.paths import is_path, load_object
 
@@ -253,7 +254,8 @@ def critic_for(method: Any, settings: Text, policy: Tokens, seed: int) -> nn.Mod
         return V(line)
     policy.shared = False
     reads.model.set_output_embeddings(line)  # type: ignore[operator]
-    return V(Tokens(reads.model, bf16=settings.bf16))
+    reads.head = Vocabulary(line, 1.0, After())  # V is no logit: what the model does to those is left out
+    return V(reads)
 
 
 def another(settings: Text, policy: Tokens, where: str | None) -> Tokens:
