@@ -36,13 +36,19 @@ FAMILIES = {
     "qwen2": ALIKE,
     "qwen3": ALIKE,
 }
+EXPERTS = ALIKE | {"num_experts_per_tok": 2}
+OTHERS = {  # which do not take part in everything
+    "gpt_oss": EXPERTS | {"num_local_experts": 4},
+    "mamba": {"hidden_size": 16, "num_hidden_layers": 2, "state_size": 4, "initializer_range": 0.3},
+    "qwen3_moe": EXPERTS | {"num_experts": 4, "moe_intermediate_size": 16},
+}
 
 
 def family(name: str, dtype: torch.dtype = torch.float32):
     """(model, tokenizer) of a family, for the task copy."""
     tokenizer = letters(find("copy").letters)
     special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), tokenizer.eos_token_id)
-    config = AutoConfig.for_model(name, vocab_size=len(tokenizer) + 4, **special, **FAMILIES[name])
+    config = AutoConfig.for_model(name, vocab_size=len(tokenizer) + 4, **special, **(FAMILIES | OTHERS)[name])
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(config)

@@ -8,8 +8,12 @@ from lm.families import FAMILIES, family, saved
 
 import logpi
 from logpi import LogpiError
+from logpi.lm import lora
 from logpi.lm.tasks.texts import Copy
+from logpi.methods import PPO
 from logpi.policy.tokens import Tokens
+from logpi.run.language import Text
+from logpi.run.setup import assemble
 
 PLAIN = {"bloom", "gemma2", "gpt_neo", "mpt"}  # without a fused attention
 WITH_NAN = {"bloom", "gemma2", "mpt"}  # in float64
@@ -45,3 +49,21 @@ def test_padding_in_float64_is_borne_or_refused(name):
     refused = pytest.raises(LogpiError, match="says NaN behind padding in float64: use --dtype float32")
     with refused if name in WITH_NAN else contextlib.nullcontext():
         policy.place("cpu", torch.float64)
+
+
+@pytest.mark.filterwarnings("ignore:.*no fused attention")
+def test_a_memory_that_takes_padding_for_text_is_refused_wherever_a_model_comes_from(tmp_path):
+    mamba, llama = (str(saved(name, tmp_path / name)) for name in ("mamba", "llama"))
+    for make in (
+        lambda: assemble(PPO(envs=4), Text(task="copy", model=mamba)),
+        lambda: assemble(PPO(envs=4), Text(task="copy", model=llama, value_model=mamba)),
+        lambda: assemble(PPO(envs=4, kl=0.1), Text(task="copy", model=llama, reference=mamba)),
+        lambda: logpi.load(mamba),
+    ):
+        with pytest.raises(LogpiError, match="MambaForCausalLM says something else behind padding, which prompts"):
+            make()
+
+
+def test_what_peft_puts_no_adapter_on_is_told():
+    with pytest.raises(LogpiError, match="peft puts no adapter on MambaForCausalLM .*: leave --lora out"):
+        lora.put_in(family("mamba")[0], 2, 4.0, 0)

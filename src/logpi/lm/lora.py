@@ -20,7 +20,7 @@ from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor, nn
 
 from logpi.batch import Batch
-from logpi.errors import LogpiError
+from logpi.errors import LogpiError, short
 from logpi.lm import pretrained
 from logpi.policy.tokens import Tokens
 from logpi.run.pack import fill, read_tensors
@@ -66,7 +66,12 @@ def put_in(model: nn.Module, rank: int, alpha: float, seed: int) -> None:
     how: dict[str, Any] = {"r": rank, "lora_alpha": alpha, "fan_in_fan_out": turned, "task_type": kind}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        inject_adapter_in_model(LoraConfig(target_modules="all-linear", **how), model)
+        try:
+            inject_adapter_in_model(LoraConfig(target_modules="all-linear", **how), model)
+        except ValueError as wrong:  # peft has no class of its own for it
+            raise LogpiError(
+                f"peft puts no adapter on {type(model).__name__} ({short(str(wrong))}): leave --lora out."
+            ) from wrong
 
 
 def fold(model: nn.Module) -> None:

@@ -189,7 +189,7 @@ class Tokens(nn.Module):
     def start(self, n: int) -> None:
         return None
 
-    def place(self, device: str, dtype: torch.dtype) -> "Tokens":
+    def place(self, device: str | torch.device, dtype: torch.dtype) -> "Tokens":
         self.model.to(device, dtype)
         for x in (*self.model.parameters(), *self.model.buffers()):
             if x.data_ptr() % ALIGNED:  # as in a file; where a matrix begins decides the last bits of its products
@@ -200,10 +200,32 @@ class Tokens(nn.Module):
 
 @torch.no_grad()
 def must_bear_padding(policy: Tokens) -> None:
-    """Refuse a model that says NaN of a text behind padding: attention in float32 makes -inf of the least float64."""
-    ids = torch.zeros(1, 3, dtype=torch.long, device=policy.head.project.weight.device)
-    if not policy.hidden(ids, attention_mask=torch.tensor([[0, 1, 1]], device=ids.device)).isfinite().all():
-        dtype = str(policy.head.project.weight.dtype).removeprefix("torch.")
+    """Refuse a model that says something else behind padding, or after it: NaN, or what a memory made of the padding.
+
+    It is asked as the engine asks: for a text, then for one more token with what it keeps of that.
+    """
+    from transformers.cache_utils import DynamicCache  # an extra, and a second of every start
+
+    like, name = policy.head.project.weight, type(policy.model).__name__
+    seen = torch.tensor([[0, 0, 0, 1, 1, 1]], device=like.device)
+    ids, position, kept = (
+        seen.cumsum(1) % 2,
+        (seen.cumsum(1) - 1).clamp(min=0),
+        DynamicCache(config=policy.model.config),
+    )
+    said = [
+        policy.hidden(
+            ids[:, new],
+            **{policy.cache_name: kept, "attention_mask": seen[:, : new.stop], "position_ids": position[:, new]},
+        )
+        for new in (slice(0, 5), slice(5, 6))
+    ]
+    behind, alone = torch.cat(said, 1), policy.hidden(ids[:, 3:])
+    if not behind.isfinite().all():
+        dtype = str(like.dtype).removeprefix("torch.")
+        raise LogpiError(f"{name} says NaN behind padding in {dtype}: use --dtype float32, or another model.")
+    loose = torch.finfo(torch.bfloat16 if policy.bf16 else like.dtype).eps ** 0.5
+    if (behind[:, 3:] - alone).abs().max() > loose * alone.abs().max():
         raise LogpiError(
-            f"{type(policy.model).__name__} says NaN behind padding in {dtype}: use --dtype float32, or another model."
+            f"{name} says something else behind padding, which prompts of different lengths need: use another model."
         )

@@ -268,7 +268,7 @@ def another(settings: Text, policy: Tokens, where: str | None) -> Tokens:
     if tokenizer.get_vocab() != policy.tokenizer.get_vocab():
         raise LogpiError(f"{where} has other tokens than the model: give one of its family.")
     like = policy.head.project.weight
-    return Tokens(model.eval().to(like.device, like.dtype), tokenizer, settings.temperature, settings.bf16)
+    return Tokens(model.eval(), tokenizer, settings.temperature, settings.bf16).place(like.device, like.dtype)
 
 
 def reference_policy(method: Any, settings: Text, policy: Tokens) -> Any:
