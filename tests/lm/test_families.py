@@ -67,3 +67,10 @@ def test_a_memory_that_takes_padding_for_text_is_refused_wherever_a_model_comes_
 def test_what_peft_puts_no_adapter_on_is_told():
     with pytest.raises(LogpiError, match="peft puts no adapter on MambaForCausalLM .*: leave --lora out"):
         lora.put_in(family("mamba")[0], 2, 4.0, 0)
+
+
+@pytest.mark.parametrize("name", ["qwen3_moe", "gpt_oss"])
+def test_a_natural_step_of_a_mixture_of_experts(name, tmp_path):
+    folder = saved(name, tmp_path / name)
+    record = next(logpi.learn("trpo", task="copy", model=str(folder), envs=4, max_tokens=4))
+    assert record["accepted"] == 1 and record["gain"] > 0

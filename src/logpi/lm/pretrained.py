@@ -55,7 +55,7 @@ def begin(where: str, alphabet: str, seed: int = 0, eager: bool = False) -> tupl
 
 
 def load(where: str, eager: bool = False) -> tuple[nn.Module, Any]:
-    """(model, tokenizer) of a folder or a hub name: safetensors only, no code of the folder's. eager: plain attention.
+    """(model, tokenizer) of a folder or a hub name: safetensors only, no code of the folder's. eager: plain attention and experts.
 
     An adapter is merged with its base.
     """
@@ -65,8 +65,9 @@ def load(where: str, eager: bool = False) -> tuple[nn.Module, Any]:
 
     if lora.is_adapter(Path(where)):
         return lora.merged(Path(where), eager)
-    attention = "eager" if eager else "sdpa"
-    how: dict[str, Any] = {"dtype": "auto", "attn_implementation": attention, "output_loading_info": True}
+    how: dict[str, Any] = {"dtype": "auto", "attn_implementation": "sdpa", "output_loading_info": True}
+    if eager:
+        how |= dict.fromkeys(("attn_implementation", "experts_implementation"), "eager")
     (model, found), tokenizer = read(AutoModelForCausalLM, where, **how)
     if missing := sorted(found["missing_keys"]):
         raise LogpiError(f"{where} has no weights for {missing[0]}, which would be random: save the model whole.")

@@ -207,12 +207,9 @@ def must_bear_padding(policy: Tokens) -> None:
     from transformers.cache_utils import DynamicCache  # an extra, and a second of every start
 
     like, name = policy.head.project.weight, type(policy.model).__name__
+    config: Any = policy.model.config
     seen = torch.tensor([[0, 0, 0, 1, 1, 1]], device=like.device)
-    ids, position, kept = (
-        seen.cumsum(1) % 2,
-        (seen.cumsum(1) - 1).clamp(min=0),
-        DynamicCache(config=policy.model.config),
-    )
+    ids, position, kept = seen.cumsum(1) % 2, (seen.cumsum(1) - 1).clamp(min=0), DynamicCache(config=config)
     said = [
         policy.hidden(
             ids[:, new],
