@@ -74,3 +74,13 @@ def test_a_natural_step_of_a_mixture_of_experts(name, tmp_path):
     folder = saved(name, tmp_path / name)
     record = next(logpi.learn("trpo", task="copy", model=str(folder), envs=4, max_tokens=4))
     assert record["accepted"] == 1 and record["gain"] > 0
+
+
+def test_an_adapter_on_a_mixture_of_experts_is_saved_and_loaded(tmp_path):
+    folder = saved("qwen3_moe", tmp_path / "model")
+    record, policy = step(folder, lora=2)
+    loaded, ids = logpi.load(record.save(tmp_path / "run")), torch.tensor([[5, 6, 7]])
+    torch.testing.assert_close(loaded.hidden(ids), policy.hidden(ids).detach())
+    lora.fold(policy.model)
+    torch.testing.assert_close(policy.hidden(ids).detach(), loaded.hidden(ids))
+    assert not any("lora" in name or "base_layer" in name for name, _ in policy.named_parameters())

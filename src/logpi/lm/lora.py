@@ -64,8 +64,8 @@ def put_in(model: nn.Module, rank: int, alpha: float, seed: int) -> None:
     turned = any(isinstance(layer, Conv1D) for layer in model.modules())
     kind = TaskType.SEQ_CLS if model.get_output_embeddings() is None else TaskType.CAUSAL_LM  # type: ignore[operator]
     how: dict[str, Any] = {"r": rank, "lora_alpha": alpha, "fan_in_fan_out": turned, "task_type": kind}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings(action="ignore", category=RuntimeWarning):
+        torch.manual_seed(seed)  # peft warns of its own patterns, for experts, which are no linear layers
         try:
             inject_adapter_in_model(LoraConfig(target_modules="all-linear", **how), model)
         except ValueError as wrong:  # peft has no class of its own for it
@@ -133,7 +133,7 @@ class Without(nn.Module):
 
 def base_tensors(model: nn.Module) -> dict[str, Tensor]:
     """The base's weights under its own names, each once where layers share them."""
-    found = {k.replace(".base_layer.", "."): x.detach() for k, x in model.state_dict().items() if not of_adapter(k)}
+    found = {k.replace("base_layer.", ""): x.detach() for k, x in model.state_dict().items() if not of_adapter(k)}
     first = {x.data_ptr(): k for k, x in reversed(found.items())}
     return {k: x for k, x in found.items() if not x.numel() or first[x.data_ptr()] == k}
 
@@ -158,10 +158,10 @@ def files_of(policy: Tokens, checkpoints: Path) -> dict[str, bytes]:
     assert policy.adapter is not None
     config: dict[str, Any] = policy.model.peft_config["default"].to_dict()  # type: ignore[index, union-attr]
     config |= {"base_model_name_or_path": policy.adapter.base or str((checkpoints / OWN).resolve())}
-    config |= {"target_modules": sorted(config["target_modules"]), "inference_mode": True}
+    config |= {"inference_mode": True}
     tensors = {PREFIX + k: x.detach().cpu().contiguous() for k, x in get_peft_model_state_dict(policy.model).items()}
     return {
-        CONFIG: json.dumps(config, indent=1).encode(),
+        CONFIG: json.dumps(config, indent=1, default=sorted).encode(),  # peft has sets
         WEIGHTS: tensors_to_bytes(tensors, {"format": "pt", OWN: policy.adapter.sum}),
     }
 
@@ -244,7 +244,7 @@ def merged(folder: Path, eager: bool = False) -> tuple[nn.Module, Any]:
     from peft import PeftModel
 
     model, tokenizer = pretrained.load(base_of(folder)[0], eager)
-    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # peft asks what transformers has renamed
+    with warnings.catch_warnings(action="ignore"):  # peft asks what transformers has renamed, and as in `put_in`
         whole = PeftModel.from_pretrained(model, str(folder))
     return whole.merge_and_unload().requires_grad_(True), tokenizer
 
@@ -252,6 +252,6 @@ def merged(folder: Path, eager: bool = False) -> tuple[nn.Module, Any]:
 def spelt(model: nn.Module, tensors: dict[str, Tensor], adapter: bool) -> dict[str, Tensor]:
     """Tensors of peft's file, or of a plain model, under the names of a model with an adapter; its other part as it is."""
     own = model.state_dict()
-    names = {k.replace(".base_layer.", ".").replace(".default.", "."): k for k in own}
+    names = {k.replace(".default.", ".") if of_adapter(k) else k.replace("base_layer.", ""): k for k in own}
     kept = {k: x for k, x in own.items() if of_adapter(k) != adapter}
     return kept | {names.get(k.removeprefix(PREFIX), k): x for k, x in tensors.items()}
