@@ -20,9 +20,9 @@ def pick(name: str) -> str:
     return name
 
 
-def use_threads(asked: int | None, model: nn.Module) -> None:
-    """As many as asked for; else what a language model's size is worth."""
-    torch.set_num_threads(threads_for(asked, sum(p.numel() for p in model.parameters())))
+def use_threads(asked: int | None, *models: nn.Module) -> None:
+    """As many as asked for; else what the size of language models is worth."""
+    torch.set_num_threads(threads_for(asked, sum(p.numel() for model in models for p in model.parameters())))
 
 
 def threads_for(asked: int | None, parameters: float) -> int:

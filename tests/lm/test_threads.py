@@ -38,7 +38,18 @@ def test_a_run_asks_by_its_models_size(asked, monkeypatch):
     from logpi.methods import GRPO
 
     assemble(GRPO(starts=2, group=2), Text(task="copy"))
-    assert asked == [7]
+    assert {*asked} == {7}
+
+
+def test_a_model_that_v_has_for_itself_counts(asked, monkeypatch):
+    from logpi.methods import PPO
+
+    for how in ({}, {"value_model": "copy"}):
+        parts = assemble(PPO(envs=2), Text(task="copy", **how))
+        both = sum(p.numel() for x in (parts.policy, parts.critic) for p in x.parameters())
+        monkeypatch.setattr(device, "SMALL", both - 1)
+        assemble(PPO(envs=2), Text(task="copy", **how))
+        assert asked[-1] == 7
 
 
 def test_what_is_not_read_yet_counts_as_large(tmp_path):

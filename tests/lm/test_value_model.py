@@ -1,6 +1,7 @@
 """A critic that is a second model: its own weights, the policy's tokens, and no gradient that reaches the policy."""
 
 import copy
+import json
 
 import pytest
 import torch
@@ -117,3 +118,20 @@ def test_it_may_be_another_model_of_the_same_tokens(tmp_path):
 def test_a_page_without_a_critic_refuses_it():
     with pytest.raises(LogpiError, match="GRPO has no critic, so --value-model means nothing"):
         parts_of(GRPO())
+
+
+def test_the_shortest_context_of_all_models_is_that_of_the_run(tmp_path):
+    llama, short = (saved("llama", tmp_path / name) for name in ("llama", "short"))
+    config = json.loads((short / "config.json").read_text())
+    (short / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 6}))
+    for page, flag in ((PPO(**SMALL), "value_model"), (PPO(**SMALL, kl=0.1), "reference")):
+        how = {"task": "copy", "model": str(llama), "value_model": None, flag: str(short)}
+        with (
+            pytest.warns(UserWarning, match="short reads 6 tokens: that is the model's context in this run"),
+            pytest.raises(LogpiError, match="The model's context is 6 tokens: --max-tokens 6 leaves none"),
+        ):
+            parts_of(page, **how, max_tokens=6)
+        with pytest.warns(UserWarning, match="short reads 6 tokens"):
+            parts = parts_of(page, **how, max_tokens=5)
+        with pytest.raises(LogpiError, match="are longer than the model's context of 6"):
+            parts.collect(parts.policy, parts.critic)

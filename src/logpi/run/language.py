@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import warnings
 from importlib.util import find_spec
+from math import inf
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -85,8 +86,12 @@ def assemble(method: Any, settings: Text, name: str, weights: Path | None, engin
     policy.place(device, getattr(torch, settings.dtype))
     note = taught(policy, settings, task) if settings.warmup and weights is None and settings.model in SIZES else ""
     critic = critic_for(method, settings, policy, seeds[1])
+    use_threads(settings.threads, policy, *filter(None, [critic]))
     if settings.lora:
         adapt(policy, settings, seeds[0], weights)
+    reference = reference_policy(method, settings, policy)
+    if settings.value_model or settings.reference:
+        must_fit(policy, task, limit)
     optimizer, critic_optimizer = optimizers(method, settings.optimizer, policy, critic, 1e-8, settings.beta2)
     chance = torch.Generator(device).manual_seed(seeds[2])
     collect = collector(method, settings, rewards, limit, chance, engine_of(settings, engine))
@@ -95,7 +100,7 @@ def assemble(method: Any, settings: Text, name: str, weights: Path | None, engin
         method=method,
         policy=policy,  # type: ignore[arg-type]
         critic=critic,
-        reference=reference_policy(method, settings, policy),
+        reference=reference,
         collect=collect,
         optimizer=optimizer,
         critic_optimizer=critic_optimizer,
@@ -163,7 +168,8 @@ def threads(settings: Text) -> int:
     """How many it will use, before its model is there."""
     from logpi.lm.pretrained import size_of
 
-    return threads_for(settings.threads, size_of(settings.model))
+    beside = settings.model if settings.value_model == "copy" else settings.value_model
+    return threads_for(settings.threads, size_of(settings.model) + (size_of(beside) if beside else 0))
 
 
 def limit_of(settings: Text, task: Any) -> int:
@@ -268,7 +274,11 @@ def another(settings: Text, policy: Tokens, where: str | None) -> Tokens:
     if tokenizer.get_vocab() != policy.tokenizer.get_vocab():
         raise LogpiError(f"{where} has other tokens than the model: give one of its family.")
     like = policy.head.project.weight
-    return Tokens(model.eval(), tokenizer, settings.temperature, settings.bf16).place(like.device, like.dtype)
+    found = Tokens(model.eval(), tokenizer, settings.temperature, settings.bf16).place(like.device, like.dtype)
+    if found.context and found.context < (policy.context or inf):
+        warnings.warn(f"{where} reads {found.context} tokens: that is the model's context in this run.", stacklevel=2)
+        policy.context = found.context
+    return found
 
 
 def reference_policy(method: Any, settings: Text, policy: Tokens) -> Any:
