@@ -133,15 +133,19 @@ def test_settings_that_cannot_be(refused, model, tmp_path, monkeypatch):
     other = saved(tmp_path / "other", "xyz=")
     for line, words in (
         (("--level", "0"), "level is 0: allowed is a whole number 1 or more"),
-        (("--model", "nobody/no-such-model"), "The model nobody/no-such-model cannot be loaded: "),
+        (
+            ("--model", "nobody/no-such-model"),
+            "There is no folder nobody/no-such-model, and the hub has no such model or cannot be reached: give another.",
+        ),
         (
             ("--model", "./nowhere"),
-            "There is no folder ./nowhere: --model takes a folder, the name of a hub model, or tiny.",
+            "There is no folder ./nowhere: give a folder, or the name of a hub model.",
         ),
         (("--max-tokens", "512"), "The model's context is 512 tokens: --max-tokens 512 leaves none for a prompt."),
         (("--kl", "0.1", "--reference", str(other)), "has other tokens than the model: give one of its family."),
         (("--reference", str(model)), "GRPO has no KL to a reference policy"),
         (("--dtype", "float64", "--bf16"), "--bf16 computes with float32 parameters, and --dtype is float64"),
+        (("--kl", "0.1", "--reference", "copy"), "There is no folder copy: give a folder, or the name of a hub model."),
         (("--task", "cpoy"), "There is no task 'cpoy'. Did you mean copy?"),
     ):
         assert words in refused(*GRPO, *line)

@@ -70,7 +70,7 @@ def test_what_cannot_be_is_one_sentence(call, tmp_path):
         "--out new --data none.jsonl": "logpi: There is no file none.jsonl: --data takes a .jsonl or a .parquet file.\n",
         f"--out new --data {data}": "logpi: The prompt 'b' has no completion and no answer: to learn from, each needs one, as a text.\n",
         f"--out new --data {chats}": "logpi: A new model reads texts, and these prompts are chats: give --model, a folder or a hub model.\n",
-        "--out new --model ./nowhere": "logpi: There is no folder ./nowhere: --model takes a folder, the name of a hub model, or tiny.\n",
+        "--out new --model ./nowhere": "logpi: There is no folder ./nowhere: give a folder, or the name of a hub model.\n",
         "--out new --model made --task addition": "logpi: The tokenizer has no tokens for ",
         "--out new --lr -1": "logpi: --lr is -1.0: allowed is a number greater than 0. See logpi sft --help.\n",
         "": "logpi: Missing from logpi sft: --out",

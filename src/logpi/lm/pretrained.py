@@ -82,8 +82,8 @@ def read(kind: Any, where: str, **how: Any) -> tuple[Any, Any]:
     quiet()
     if Path(where).is_dir():
         must_be_whole(Path(where))
-    elif where.startswith((".", "/")) or where.count("/") > 1:
-        raise LogpiError(f"There is no folder {where}: --model takes a folder, the name of a hub model, or tiny.")
+    else:
+        must_be_on_the_hub(where)
     safe = {"trust_remote_code": False}
     try:
         return attending(kind, where, use_safetensors=True, **safe, **how), AutoTokenizer.from_pretrained(where, **safe)
@@ -100,6 +100,21 @@ def attending(kind: Any, where: str, **how: Any) -> Any:
             raise
     warnings.warn(f"{where} has no fused attention: plain attention takes more time and memory.", stacklevel=2)
     return kind.from_pretrained(where, **how | {"attn_implementation": "eager"})
+
+
+def must_be_on_the_hub(where: str) -> None:
+    """Refuse a path, and a name that the hub does not know: it is asked once, where transformers asks for most of a minute."""
+    import huggingface_hub as hub
+
+    if where.startswith((".", "/")) or where.count("/") > 1 or where in (*SIZES, "copy"):
+        raise LogpiError(f"There is no folder {where}: give a folder, or the name of a hub model.")
+    try:
+        if not isinstance(hub.try_to_load_from_cache(where, "config.json"), str):
+            hub.HfApi().model_info(where, timeout=5)
+    except Exception as wrong:  # of its own many kinds, and of the network's
+        raise LogpiError(
+            f"There is no folder {where}, and the hub has no such model or cannot be reached: give another."
+        ) from wrong
 
 
 def must_be_whole(folder: Path) -> None:
