@@ -135,3 +135,16 @@ def test_the_shortest_context_of_all_models_is_that_of_the_run(tmp_path):
             parts = parts_of(page, **how, max_tokens=5)
         with pytest.raises(LogpiError, match="are longer than the model's context of 6"):
             parts.collect(parts.policy, parts.critic)
+
+
+def test_a_run_finds_the_folders_of_its_models_from_anywhere_and_says_which_is_gone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saved("llama", tmp_path / "other")
+    how = {"task": "copy", "model": "other", "value_model": "other", "reference": "other", "max_tokens": 4}
+    run = next(logpi.learn("ppo", **how, envs=4, kl=0.1, steps=100)).save(tmp_path / "run")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert next(logpi.resume(run)).iteration == 2
+    (tmp_path / "other").rename(tmp_path / "gone")
+    with pytest.raises(LogpiError, match="There is no folder .*/other: give a folder"):
+        next(logpi.resume(run))

@@ -4,7 +4,6 @@ import copy
 import dataclasses
 import warnings
 from importlib.util import find_spec
-from math import inf
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -72,11 +71,9 @@ def assemble(method: Any, settings: Text, name: str, weights: Path | None, engin
 
     must_have_rank(settings.lora, settings.lora_alpha)
     if settings.bf16 and settings.dtype != "float32":
-        raise LogpiError(
-            f"--bf16 computes with float32 parameters, and --dtype is {settings.dtype}: leave one of them away."
-        )
-    device, rewards = pick(settings.device), rewards_of(settings)
-    task = rewards.task
+        raise LogpiError(f"--bf16 computes with float32 parameters, and --dtype is {settings.dtype}: leave one away.")
+    settings = at_home(settings)
+    device, task = pick(settings.device), (rewards := rewards_of(settings)).task
     seeds = torch.randint(2**31, (4,), generator=torch.Generator().manual_seed(settings.seed)).tolist()
     policy = model_for(method, settings, task, seeds[0], weights)
     limit = limit_of(settings, task)
@@ -109,6 +106,13 @@ def assemble(method: Any, settings: Text, name: str, weights: Path | None, engin
         micro=settings.micro,
         config={"method": {"name": name} | dataclasses.asdict(method), "run": dataclasses.asdict(settings)},
     )
+
+
+def at_home(settings: Text) -> Text:
+    """The settings with whole paths for folders of models, so that a run goes on from wherever it is resumed."""
+    folders = {k: getattr(settings, k) or "copy" for k in ("model", "reference", "value_model", "reward_model")}
+    here = {k: Path(x) for k, x in folders.items() if x not in (*SIZES, "copy") and Path(x).is_dir()}
+    return dataclasses.replace(settings, **{k: str(x.resolve()) for k, x in here.items()})  # type: ignore[arg-type]
 
 
 def must_fit(policy: Tokens, task: Any, limit: int) -> None:
@@ -275,7 +279,7 @@ def another(settings: Text, policy: Tokens, where: str | None) -> Tokens:
         raise LogpiError(f"{where} has other tokens than the model: give one of its family.")
     like = policy.head.project.weight
     found = Tokens(model.eval(), tokenizer, settings.temperature, settings.bf16).place(like.device, like.dtype)
-    if found.context and found.context < (policy.context or inf):
+    if found.context and found.context < (policy.context or found.context + 1):
         warnings.warn(f"{where} reads {found.context} tokens: that is the model's context in this run.", stacklevel=2)
         policy.context = found.context
     return found

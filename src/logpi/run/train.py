@@ -65,7 +65,7 @@ def train(name: str, method: Any, settings: Settings | Text, options: Options) -
     parts = assemble(method, settings, name=name, weights=older)
     note = f"weights: {checkpoint.inherit(parts, Path(options.init))}" if options.init else ""
     short = name.rpartition(":")[2].lower() or name
-    asked = config.dump(config.sections(name, method, settings, options))
+    asked = config.dump(parts.config | {"train": dataclasses.asdict(options)})
     folder = RunFolder.create(options.out, settings.where, short, settings.seed)
     folder.describe(asked, parts.collect.backend, sys.argv[1:])
     return carry_out(parts, settings, options, folder, note)
