@@ -20,6 +20,8 @@ def test_why_a_model_cannot_be_loaded_has_whole_addresses(tmp_path):
         def from_pretrained(where, **_):
             raise ValueError(f"{'word ' * 20}see {URL} and {URL}.")
 
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").touch()
     with pytest.raises(LogpiError) as said:
-        pretrained.read(Broken, "some/model")
-    assert str(said.value) == f"The model some/model cannot be loaded: {'word ' * 20}see {URL} and."
+        pretrained.read(Broken, str(tmp_path))
+    assert str(said.value) == f"The model {tmp_path} cannot be loaded: {'word ' * 20}see {URL} and."

@@ -120,7 +120,7 @@ MISTAKES = {
     "train ppo --network ./nofile.py:build": "There is no file ./nofile.py",
     "train ppo --network ./mine.py:number": "network",
     "eval": "eval",
-    "eval nowhere": "nowhere has no checkpoint",
+    "eval nowhere": "there is no folder nowhere",
     "eval nowhere --episodes 0": "episodes is 0",
     "eval nowhere --episode 3": "Did you mean --episodes?",
     "plot": "at least one run folder",

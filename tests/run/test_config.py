@@ -37,7 +37,7 @@ class Every:
     some: tuple[Count, ...] | None = None
 
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 WHOLE = st.integers(1, 2**60)
 EVERY = st.builds(
     Every,

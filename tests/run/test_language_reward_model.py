@@ -31,7 +31,7 @@ def test_a_tasks_preferences_make_a_reward_that_trains(call, made, tmp_path):
     run = next((tmp_path / "runs").glob("*/*/*"))
     rows = [json.loads(x) for x in (run / "metrics.jsonl").read_text().splitlines()]
     assert all(abs(row["reward"]) < 50 for row in rows)
-    assert 'reward_model = "rm"' in (run / "config.toml").read_text()
+    assert f'reward_model = "{tmp_path / "rm"}"' in (run / "config.toml").read_text()
     assert call("resume", str(run), "--steps", "300")[0] == 0
     assert call("eval", str(run), "--episodes", "4")[0] == 0
 
