@@ -10,6 +10,7 @@ from lm.families import saved
 import logpi
 from logpi import LogpiError
 from logpi.batch import Rows, credited
+from logpi.lm import pretrained, reward_model
 from logpi.loop import loop
 from logpi.methods import GRPO, PPO, TRPO
 from logpi.now import Now, Surrogate
@@ -104,8 +105,6 @@ def test_a_run_resumes_to_the_bit(method, page, tmp_path):
 
 
 def test_it_may_be_another_model_of_the_same_tokens(tmp_path):
-    from logpi.lm import pretrained
-
     like = parts_of(TRPO(envs=4), model="small").policy
     pretrained.save(like.model, like.tokenizer, tmp_path / "small")
     parts = parts_of(TRPO(envs=4), value_model=str(tmp_path / "small"))
@@ -113,6 +112,20 @@ def test_it_may_be_another_model_of_the_same_tokens(tmp_path):
     assert "value_loss" in next(loop(parts)).metrics
     with pytest.raises(LogpiError, match="small has other tokens than the model: give one of its family"):
         parts_of(PPO(), task="addition", level=2, value_model=str(tmp_path / "small"))
+
+
+@pytest.mark.parametrize("name", ["tiny", "llama"])
+def test_it_may_be_the_body_of_a_reward_model_which_says_nothing_itself(name, tmp_path):
+    where = "tiny" if name == "tiny" else str(saved(name, tmp_path / name))
+    judge = reward_model.begin(where, "abcdefghijklmnopqrstuvwxyz=", 3)
+    pretrained.save(judge.model, judge.tokenizer, tmp_path / "rm")
+    model = {} if name == "tiny" else {"model": where}
+    parts = parts_of(PPO(**SMALL), value_model=str(tmp_path / "rm"), **model)
+    body = dict(parts.critic.network.body.named_parameters())
+    assert all(torch.equal(p.double(), body[k]) for k, p in judge.model.base_model.named_parameters())
+    assert "explained_variance" in next(loop(parts)).metrics
+    with pytest.raises(LogpiError, match="rm is a reward model, which says nothing: give a causal language model"):
+        pretrained.load(str(tmp_path / "rm"))
 
 
 def test_a_page_without_a_critic_refuses_it():

@@ -54,10 +54,10 @@ def begin(where: str, alphabet: str, seed: int = 0, eager: bool = False) -> tupl
         return new(where, alphabet, eager)
 
 
-def load(where: str, eager: bool = False) -> tuple[nn.Module, Any]:
+def load(where: str, eager: bool = False, headless: bool = False) -> tuple[nn.Module, Any]:
     """(model, tokenizer) of a folder or a hub name: safetensors only, no code of the folder's. eager: plain attention and experts.
 
-    An adapter is merged with its base.
+    An adapter is merged with its base. headless: its projection will not be used, so a reward model may be one, too.
     """
     from transformers import AutoModelForCausalLM
 
@@ -69,7 +69,11 @@ def load(where: str, eager: bool = False) -> tuple[nn.Module, Any]:
     if eager:
         how |= dict.fromkeys(("attn_implementation", "experts_implementation"), "eager")
     (model, found), tokenizer = read(AutoModelForCausalLM, where, **how)
-    if missing := sorted(found["missing_keys"]):
+    if not headless and any(key.startswith("score.") for key in found["unexpected_keys"]):
+        raise LogpiError(f"{where} is a reward model, which says nothing: give a causal language model.")
+    head = model.get_output_embeddings().weight
+    unused = {name for name, p in model.named_parameters() if headless and p is head}
+    if missing := sorted({*found["missing_keys"]} - unused):
         raise LogpiError(f"{where} has no weights for {missing[0]}, which would be random: save the model whole.")
     must_match(model, tokenizer, where)
     return model, tokenizer

@@ -255,7 +255,7 @@ def critic_for(method: Any, settings: Text, policy: Tokens, seed: int) -> nn.Mod
         return None
     if method.critic != "v":
         raise LogpiError(f"A language model has a critic V or none, not {method.critic!r}: --credit td, nstep or gae.")
-    reads = another(settings, policy, None if where == "copy" else where) if where else policy
+    reads = another(settings, policy, None if where == "copy" else where, True) if where else policy
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         like = policy.head.project.weight
@@ -268,13 +268,13 @@ def critic_for(method: Any, settings: Text, policy: Tokens, seed: int) -> nn.Mod
     return V(reads)
 
 
-def another(settings: Text, policy: Tokens, where: str | None) -> Tokens:
+def another(settings: Text, policy: Tokens, where: str | None, headless: bool = False) -> Tokens:
     """A model beside the policy, of the same tokens: that of a folder or of the hub; None: a copy of the policy."""
     if where is None:
         return copy.deepcopy(policy)
     from logpi.lm import pretrained
 
-    model, tokenizer = pretrained.load(where)
+    model, tokenizer = pretrained.load(where, headless=headless)
     if tokenizer.get_vocab() != policy.tokenizer.get_vocab():
         raise LogpiError(f"{where} has other tokens than the model: give one of its family.")
     like = policy.head.project.weight
