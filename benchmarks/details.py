@@ -73,7 +73,7 @@ def table(results: dict[str, Result]) -> list[str]:
         for env in ENVS:
             own, base = results.get(f"{env}: {name}"), results.get(f"{env}: the recipe")
             if own is None or base is None:
-                cells.append("its recipe" if name in ENVS[env][:2] else "")
+                cells.append("its recipe" if name in ENVS[env][:2] else "discrete actions" if name in ENVS[env] else "")
             else:
                 cells.append(f"{own['verdict']['mean']:.0f}" + ("" if own is base else f", {change(own, base)}"))
         lines.append(f"| {name} | {' | '.join(cells)} |")
