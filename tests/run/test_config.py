@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from logpi import METHODS, LogpiError
 from logpi.page import Between, Count, Fraction, check, page
 from logpi.run import config
-from logpi.run.setup import Settings
+from logpi.run.setup import Settings, assemble
 from logpi.run.train import Options
 
 RECORDS = [*METHODS.values(), Settings, Options]
@@ -83,10 +83,17 @@ def test_other_values_of_settings_and_options_come_back_too(tmp_path):
     assert again(options, tmp_path) == options
 
 
-def test_sections_hold_the_method_by_name_and_all_three_records():
-    found = config.sections("./mine.py:Mine", Every(), Settings(), Options())
+def all_of(name: str, page: Any) -> dict[str, dict[str, Any]]:
+    """What a run writes of itself."""
+    parts = assemble(page, Settings(), name=name)
+    parts.collect.close()
+    return parts.config | {"train": dataclasses.asdict(Options())}
+
+
+def test_a_run_writes_its_method_by_name_and_all_three_records():
+    found = all_of("./mine.py:Mine", METHODS["ppo"](lam=0.5))
     assert [*found] == ["method", "run", "train"]
-    assert found["method"]["name"] == "./mine.py:Mine" and found["method"]["pair"] == (1, 2.0)
+    assert found["method"]["name"] == "./mine.py:Mine" and found["method"]["lam"] == 0.5
     assert found["run"]["env"] == "CartPole-v1" and found["train"]["keep"] == 3
 
 
@@ -258,5 +265,5 @@ def test_a_config_of_another_method_is_refused():
 def test_no_environment_variable_is_written(monkeypatch, tmp_path):
     monkeypatch.setenv("SECRET_TOKEN", "hunter2")
     monkeypatch.setattr(sys, "argv", ["logpi"])
-    text = config.dump(config.sections("ppo", METHODS["ppo"](), Settings(), Options()))
+    text = config.dump(all_of("ppo", METHODS["ppo"]()))
     assert "hunter2" not in text and "hunter2" not in json.dumps(text)

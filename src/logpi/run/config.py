@@ -25,13 +25,6 @@ FREE = (
 LARGEST, LONGEST = 100_000, 5_000  # bytes of a file that is read, of one of its lines (tomllib's time is quadratic)
 
 
-def sections(name: str, page: Any, settings: Any, options: Any) -> dict[str, dict[str, Any]]:
-    """All of a run, as `dump` takes it; `name` is how the method was asked for."""
-    records = zip(SECTIONS, (page, settings, options), strict=True)
-    found = {title: {f.name: getattr(record, f.name) for f in dataclasses.fields(record)} for title, record in records}
-    return found | {"method": {"name": name} | found["method"]}
-
-
 def dump(sections: dict[str, dict[str, Any]]) -> str:
     """TOML, which `read` takes back; what is None, or nothing that TOML has, is a comment."""
     whole = "\n".join(

@@ -264,7 +264,9 @@ def report(name: str, run: Path, record: Record, steps: int, state: str, seconds
     )
     reached = f"{state}: {mean}; {fresh}"
     speed = f"speed: {steps:,} steps in {seconds:.1f} s, {steps / max(seconds, 1e-9):,.0f} steps/s"
-    following = f"next: {command()} plot {shlex.quote(str(run))}  (or eval, play, resume --steps; then logpi show {name}, logpi methods)"
+    see = "generate" if "task" in record.parts.config["run"] else "play"
+    then = f"(or eval, {see}, resume --steps; then logpi show {name}, logpi methods)"
+    following = f"next: {command()} plot {shlex.quote(str(run))}  {then}"
     Console(highlight=False, soft_wrap=True).print(f"{reached}\n{speed}\n{following}", markup=False)
 
 
