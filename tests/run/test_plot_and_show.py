@@ -20,12 +20,11 @@ import logpi
 from logpi import average, kl, objective, psi
 from logpi.run import cli
 from logpi.run.bootstrap import bootstrap
-from logpi.run.config import dump, sections
+from logpi.run.config import dump
 from logpi.run.folder import RunFolder, rows
 from logpi.run.plot import grouped, mean_curve, plot, read
 from logpi.run.setup import Settings
 from logpi.run.show import TWIN, methods_table, page_source
-from logpi.run.train import Options
 from logpi.step import gradient, natural
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -210,9 +209,8 @@ def test_the_config_is_toml_whatever_the_names(tmp_path: Path) -> None:
 
     settings = Settings(env='./my "env"\\é😀.py:Env', hidden=(3, 4))
     folder = RunFolder.create(str(tmp_path), settings.env, "ppo", 0)
-    folder.describe(
-        dump(sections("ppo", logpi.METHODS["ppo"](lr=1e-5), settings, Options())), "native", ["train", "ppo"]
-    )
+    asked = {"method": {"lr": 1e-5}, "run": dataclasses.asdict(settings)}
+    folder.describe(dump(asked), "native", ["train", "ppo"])
     folder.close()
     config = tomllib.loads((folder.path / "config.toml").read_text())
     assert config["run"]["env"] == settings.env and config["run"]["hidden"] == [3, 4] and config["method"]["lr"] == 1e-5
