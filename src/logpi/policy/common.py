@@ -10,7 +10,7 @@ from torch import Tensor
 
 from logpi.batch import Batch
 
-WORTH = 0.75  # of what would be read otherwise: below, it pays
+WORTH = 0.9  # of what would be read otherwise: below, it pays
 
 
 def hidden(policy: Any, b: Batch) -> Tensor:
