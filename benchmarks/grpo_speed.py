@@ -14,7 +14,6 @@ RUNNERS = (
     Runner("logpi, --bf16", "grpo_logpi", {"logpi": {"bf16": True}}),
     Runner("TRL", "grpo_trl"),
     Runner("TRL, bf16", "grpo_trl", {"bf16": True}),
-    Runner("TRL, its defaults: bf16, gradients checkpointed", "grpo_trl", {"bf16": True, "checkpointing": True}),
 )
 VARY, FIXED = {"ends": 0.02, "length": 256}, {"ends": 0.0, "length": 64}
 
