@@ -32,9 +32,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """torch.func.jvp compiles its decompositions with torch.jit.script when it is first called."""
     config.addinivalue_line("filterwarnings", "ignore:`torch.jit.script` is deprecated:DeprecationWarning")
     if config.getoption("plain"):
+        from logpi.policy import tokens
         from logpi.run import setup
 
-        setup.twins = lambda *_: None
+        setup.twins, tokens.Tokens.fast = lambda *_: None, False
     plain = LogpiError.__init__
 
     def noting(self: LogpiError, *args: Any, **more: Any) -> None:

@@ -13,12 +13,12 @@ from logpi.run.language import Text
 from logpi.run.setup import assemble, find_method
 
 if __name__ == "__main__":
-    model = make(Path("model"), asked["size"], asked["ends"])
+    model = make(Path("model"), asked["size"], asked["ends"], asked.get("width"))
     data = write(Path("prompts.jsonl"), 1024)
     reward = f"{Path(__file__).parent / 'share_of_digits.py'}:share"
     page = {
         "starts": asked["prompts"],
-        "group": 8,
+        "group": asked.get("group", 8),
         "lr": 1e-6,
         "epochs": 1,
         "minibatches": 1,

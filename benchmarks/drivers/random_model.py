@@ -17,9 +17,9 @@ SIZES = {"S": (4, 256, 4, 768), "M": (8, 512, 8, 1536)}  # layers, width, heads,
 LETTERS = "0123456789abcdefghijklmnopqrstuvwxyz +=:"
 
 
-def make(folder: Path, size: str, ends: float) -> str:
-    """A folder with the model and its tokenizer. ends: the chance that a token is the last."""
-    layers, width, heads, inside = SIZES[size]
+def make(folder: Path, size: str, ends: float, width: int | None = None) -> str:
+    """A folder with the model and its tokenizer. ends: the chance that a token is the last; width: another than the size's."""
+    layers, width, heads, inside = SIZES[size] if width is None else (SIZES[size][0], width, width // 64, 3 * width)
     config = Qwen3Config(
         vocab_size=VOCABULARY, hidden_size=width, intermediate_size=inside, num_hidden_layers=layers,
         num_attention_heads=heads, num_key_value_heads=heads, head_dim=width // heads, max_position_embeddings=1024,

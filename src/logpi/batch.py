@@ -1,6 +1,6 @@
 """The one record that flows through the library: what was done, how likely it was, what came of it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
@@ -11,6 +11,10 @@ from logpi.errors import LogpiError
 from logpi.room import Room, slices
 
 T = TypeVar("T")
+FULL, WORTH = (
+    0.75,
+    512,
+)  # rows that fill less of a part's width begin another, if this one has so many slots: a pass has its price
 
 
 @dataclass(frozen=True)
@@ -209,7 +213,7 @@ class Rows:
 
 
 def _packed(mini: Batch, weight: Tensor, budget: int, skip: bool) -> Iterator[tuple[Batch, Tensor]]:
-    """Rows by length, longest first, as many at a time as `budget` slots hold, each part cut to its longest.
+    """Rows by length, longest first, in parts that are cut to their longest.
 
     skip: without the rows whose Psi is 0 throughout; one is always left.
     """
@@ -218,10 +222,17 @@ def _packed(mini: Batch, weight: Tensor, budget: int, skip: bool) -> Iterator[tu
     if skip and mini.psi is not None:
         length = torch.where(torch.where(mini.mask, mini.psi, 0.0).any(-1), length, 0)
     order = torch.sort(length, descending=True, stable=True)
-    lengths, at = order.values.tolist(), 0
-    lengths = [n for n in lengths if n] or [max(1, int((mini.mask[order.indices[0]] * slots).amax()))]
-    while at < len(lengths):
-        end = min(len(lengths), at + max(1, budget // lengths[at]))
-        rows, longest = order.indices[at:end], lengths[at]
+    lengths = [n for n in order.values.tolist() if n] or [max(1, int((mini.mask[order.indices[0]] * slots).amax()))]
+    for here in alike(lengths, budget):
+        rows, longest = order.indices[here], lengths[here.start]
         yield mini[rows].map(lambda x, n=longest: x[:, :n] if x.dim() > 1 else x), weight[rows, :longest]  # type: ignore[misc]
-        at = end
+
+
+def alike(lengths: Sequence[int], budget: int) -> list[slice]:
+    """Which rows of falling length go together: as many as `budget` slots hold, one at least, and few that are mostly padding."""
+    begins = [0]
+    for k, n in enumerate(lengths):
+        longest, rows = lengths[begins[-1]], k - begins[-1]
+        if rows and ((rows + 1) * longest > budget or (n < FULL * longest and rows * longest >= WORTH)):
+            begins.append(k)
+    return [slice(*pair) for pair in zip(begins, [*begins[1:], len(lengths)], strict=True)]

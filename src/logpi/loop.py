@@ -26,7 +26,7 @@ from logpi.trace import watched
 
 ROUNDING = {torch.float32: 1e-5, torch.float64: 1e-12}  # of the first ratio, which is 1
 SHARP = 10  # times that of a language model: sure of itself it has logits of 50, and float32 rounds those by more
-LOOKED = (256, 16)  # tokens and rows of a language model, at least, on which an update is measured
+LOOKED = (256, 8)  # tokens and rows of a language model, at least, on which an update is measured
 COARSE = 0.05  # the same in bfloat16, from which on it is told
 
 
@@ -168,12 +168,8 @@ def compared(parts: Parts, rows: Rows, low: float, high: float) -> dict[str, Any
     The KL is exact: no estimate from the actions is unbiased once a policy was fitted to them. Of a language model all of it is
     measured on a sample of the rows, evenly spaced.
     """
-    found, apart = defaultdict[str, list[Tensor]](list), 1
-    if rows.pack:
-        apart = max(
-            1, min(n // least for n, least in zip((int(rows.batch.mask.sum()), len(rows)), LOOKED, strict=True))
-        )
-    looked = rows.batch[::apart]
+    found = defaultdict[str, list[Tensor]](list)
+    looked = rows.batch[:: apart(rows)] if rows.pack else rows.batch
     for part, weight in rows.parts(looked, average.weights("per_action", looked.mask)):
         now = Now(parts.policy, None, part)
         change = (now.log_pi - part.log_pi).expm1()

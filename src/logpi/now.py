@@ -1,6 +1,6 @@
 """What the current policy says about rows of a Batch, and the closures over it that a step receives."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any, Literal
 
@@ -13,7 +13,6 @@ from logpi.batch import Batch, Rows, credited
 from logpi.errors import LogpiError
 from logpi.page import option
 from logpi.policy import Policy, movable
-from logpi.room import Room, slices
 from logpi.silent import only_psi
 
 Side = Literal["old_new", "new_old"]
@@ -171,10 +170,19 @@ def reference_log_prob(reference: Policy, policy: Policy, b: Batch, micro: int |
     raw = b.obs if policy.normaliser is None else policy.normaliser.inverse(b.obs)
     rows = b.with_(start=None, scores=None).map(lambda x: x.flatten(0, b.mask.dim() - 2))
     rows = rows.with_(obs=reference.normalise(raw).reshape(rows.obs.shape), memory=reference.start(len(rows)))
-    size = max(1, micro // b.mask.shape[-1]) if policy.pack and micro else len(rows)
-    room = Room(size, "row", "use a smaller reference policy, or shorter rows")
+    return answers(rows, lambda part: Now(reference, None, part).log_pi, micro, policy.pack).reshape(b.mask.shape)
 
-    def said() -> Tensor:
-        return torch.cat([Now(reference, None, rows[here]).log_pi for here in slices(len(rows), room.size)])
 
-    return room(said, len(rows)).reshape(b.mask.shape)
+@torch.no_grad()
+def answers(b: Batch, ask: Callable[[Batch], Tensor], micro: int | None, pack: bool) -> Tensor:
+    """What is said of rows [B, T], in the parts in which an update takes them; fewer rows at once where memory gives out."""
+    rows = Rows(b, torch.Generator(), True, micro if pack else None, pack)
+    slots = torch.arange(b.mask.numel(), device=b.mask.device).view(b.mask.shape)
+
+    def said(b: Batch) -> Tensor:
+        found = torch.zeros_like(b.log_pi).flatten()
+        for part, at in rows.parts(b, slots):
+            found[at] = ask(part)
+        return found.view(b.mask.shape)
+
+    return rows.in_memory(rows.batch, said)

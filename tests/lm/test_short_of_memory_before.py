@@ -80,7 +80,7 @@ def test_values_in_parts_are_the_same_values():
     assert short.asked[-1] <= short.room < short.asked[0]
     torch.testing.assert_close(found[0].value, found[1].value, rtol=0, atol=1e-12)
     short.room = 0
-    with pytest.raises(LogpiError, match=r"^The memory does not hold 1 row at once: use shorter texts\."):
+    with pytest.raises(LogpiError, match=r"^The memory does not hold \d+ tokens at once: use a smaller --micro, or"):
         little.collect._judged(little.policy, little.critic, b)
 
 
@@ -91,6 +91,6 @@ def test_a_reference_in_parts_says_the_same_and_moves_nothing_when_it_cannot():
     torch.testing.assert_close(reference_log_prob(parts.reference, parts.policy, b), whole, rtol=0, atol=1e-12)
     assert short.asked[-1] <= short.room < max(short.asked)
     short.room, before = 0, [p.clone() for p in parts.policy.parameters()]
-    with pytest.raises(LogpiError, match=r"^The memory does not hold 1 row at once: use a smaller reference policy"):
+    with pytest.raises(LogpiError, match=r"^The memory does not hold \d+ tokens at once: use a smaller --micro, or"):
         update(parts, b)
     assert all(torch.equal(p, q) for p, q in zip(before, parts.policy.parameters(), strict=True))

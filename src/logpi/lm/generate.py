@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from logpi.errors import LogpiError
+from logpi.fast.decoding import decoder_for
 from logpi.lm.cache import cache_for, rows_may_change, select
 from logpi.lm.draws import uniform
 from logpi.policy.tokens import Tokens
@@ -118,7 +119,8 @@ class Speech:
         how: Sampling,
     ) -> None:
         like, self.policy, self.how, self.limit = policy.head.project.weight, policy, how, limit
-        self.cache = cache_for(policy.model.config, max(map(len, prompts)) + limit)
+        most = max(map(len, prompts)) + limit
+        self.cache = cache_for(policy.model.config, most)
         if not rows_may_change(self.cache):  # then nothing can be shared
             prompts, copies = [p for p in prompts for _ in range(copies)], 1
         self.device, rows = like.device, len(prompts) * copies
@@ -132,6 +134,7 @@ class Speech:
         self.shared = copies > 1  # by some rows
         self.position = torch.tensor([len(p) for p in prompts], device=self.device)  # of a text's next token
         self.hidden = self._read(prompts)  # of each text's last token
+        self.decoder = decoder_for(policy, self.cache, most)  # of what comes after
 
     def _read(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """Every prompt once, the shorter ones behind padding: the hidden state of its last token, [P, H]."""
@@ -183,7 +186,10 @@ class Speech:
             token = token.new_zeros(texts).index_put((self.text,), token)
         if self.seen is not None:
             self.seen = torch.nn.functional.pad(self.seen, (0, 1), value=True)
-        self.hidden = self._ask(token[:, None], self.position[:, None])[:, -1]
+        if self.decoder is None:
+            self.hidden = self._ask(token[:, None], self.position[:, None])[:, -1]
+        else:
+            self.hidden = self.decoder(token, self.position, self.cache, self.seen)
         self.position = self.position + 1
 
     def _keep(self, texts: Tensor) -> None:

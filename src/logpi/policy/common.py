@@ -10,7 +10,7 @@ from torch import Tensor
 
 from logpi.batch import Batch
 
-WORTH = 0.75  # of what would be read otherwise: below, it pays
+WORTH = 0.9  # of what would be read otherwise: below, it pays
 
 
 def hidden(policy: Any, b: Batch) -> Tensor:
@@ -45,7 +45,8 @@ def once(policy: Any, b: Batch) -> Tensor:
     prompts, of = b.obs.gather(1, at.clamp(min=0)).masked_fill(at < 0, -1).unique(dim=0, return_inverse=True)
     rest = int((torch.where(b.mask, slot, 0).amax(1) - last).amax())  # tokens behind it, at most
     plain = all(type(layer) is DynamicLayer for layer in cache.layers)
-    if not plain or prompts.numel() + len(b.obs) * rest > WORTH * b.obs.numel():
+    less = prompts.numel() + len(b.obs) * rest <= WORTH * b.obs.numel()
+    if not plain or not less or len(prompts) == len(b.obs):
         return policy.hidden(b.obs)
     there = prompts >= 0
     read = {policy.cache_name: cache, "attention_mask": there.long()}

@@ -114,6 +114,8 @@ class Tokens(nn.Module):
 
     shared = True  # a critic is a head on the hidden states; False: a model of its own, which reads the rows
     pack = True  # minibatches are of whole rows, which differ in length
+    fast = True  # one token more of a text goes through fast/decoding.py where that covers the model
+    uncovered: str | None = None  # why it does not; empty: it does; None: nobody has asked
     memory = normaliser = return_normaliser = mask = None
     spec: dict[str, Any]
     adapter: Any = None  # of LoRA (lm/lora.py): what it was put on

@@ -17,9 +17,8 @@ from logpi.lm.episodes import Episodes, play
 from logpi.lm.generate import Completions, rooms
 from logpi.lm.rewards import Rewards, of_all
 from logpi.lm.tasks.task import Task, draw
-from logpi.now import Now, reference_log_prob
+from logpi.now import Now, answers, reference_log_prob
 from logpi.policy.tokens import Tokens
-from logpi.room import Room, slices
 
 ROUNDS = 8  # of prompts at most, where groups without a signal are replaced
 RECENT = 100  # completions of which the return is told, at least
@@ -114,16 +113,10 @@ class Language:
         longest = max(x.mask.shape[1] for x in kept)
         return joined([x.map(lambda t: pad(t, longest)) for x in kept if len(x)])
 
-    @torch.no_grad()
     def _judged(self, policy: Tokens, critic: nn.Module, b: Batch) -> Batch:
         """With V before each of our tokens and behind it: 0 where a text was cut, for its reward was paid for all of it."""
         trainers: Any = policy
-        room = Room(max(1, self.micro // b.obs.shape[1]), "row", "use shorter texts")
-
-        def said() -> Tensor:
-            return torch.cat([Now(trainers, critic, b[k]).value for k in slices(len(b), room.size)])
-
-        value = room(said, len(b))
+        value = answers(b, lambda part: Now(trainers, critic, part).value, self.micro, True)
         following = torch.nn.functional.pad(value[:, 1:], (0, 1))
         return b.with_(value=value, value_next=torch.where(b.truncated, 0.0, following))
 

@@ -1,6 +1,5 @@
 """From a method, a task and settings to the parts of a run on a language model."""
 
-import copy
 import dataclasses
 import warnings
 from importlib.util import find_spec
@@ -8,17 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from torch import nn
 
-from logpi.critic import V
 from logpi.device import pick, threads_for, use_threads
 from logpi.errors import LogpiError, short
-from logpi.lm.after import After
 from logpi.lm.pretrained import SIZES
 from logpi.loop import Parts
 from logpi.page import Between, Count, Finite, Fraction, Positive, option, page
-from logpi.policy.networks import orthogonal
-from logpi.policy.tokens import Tokens, Vocabulary
+from logpi.policy.tokens import Tokens
+from logpi.run.beside import critic_for, reference_policy
 from logpi.run.optimizers import optimizers
 from logpi.run.paths import is_path, load_object
 
@@ -59,6 +55,7 @@ class Text:
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"  # where tensors live
     dtype: Literal["float32", "float64"] = "float32"  # of parameters
     bf16: bool = False  # the model computes in bfloat16, log pi stays float32
+    fast: Literal["auto", "off"] = "auto"  # sampling by a twin of what it covers: models of the Llama family
     threads: Count | None = None  # of torch; else one for small models, and all cores for others
 
     where = property(lambda self: Path(self.data).stem if self.data else self.task)
@@ -226,7 +223,9 @@ def model_for(method: Any, settings: Text, task: Any, seed: int, weights: Path |
         if settings.warmup and not letters:
             warnings.warn(f"--warmup is for new models: {settings.model} is taken as it is.", stacklevel=2)
         model, tokenizer = pretrained.begin(settings.model, letters, seed, eager)
-    return Tokens(model.eval(), tokenizer, settings.temperature, settings.bf16)
+    policy = Tokens(model.eval(), tokenizer, settings.temperature, settings.bf16)
+    policy.fast = policy.fast and settings.fast == "auto"
+    return policy
 
 
 def adapt(policy: Tokens, settings: Text, seed: int, weights: Path | None) -> None:
@@ -242,59 +241,3 @@ def adapt(policy: Tokens, settings: Text, seed: int, weights: Path | None) -> No
 
 def must_name_a_model() -> str:
     raise LogpiError("Data need a model that reads them: give --model, a hub model or a folder, which logpi sft makes.")
-
-
-def critic_for(method: Any, settings: Text, policy: Tokens, seed: int) -> nn.Module | None:
-    """The critic: a line, which says 0 at first, on the model's hidden states or on those of a model of its own."""
-    where = settings.value_model
-    if method.critic is None:
-        if where:
-            raise LogpiError(
-                f"{type(method).__name__} has no critic, so --value-model means nothing: ppo, a2c and trpo have one."
-            )
-        return None
-    if method.critic != "v":
-        raise LogpiError(f"A language model has a critic V or none, not {method.critic!r}: --credit td, nstep or gae.")
-    reads = another(settings, policy, None if where == "copy" else where, True) if where else policy
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        like = policy.head.project.weight
-        line = orthogonal(nn.Linear(reads.width, 1), 1e-3).to(like.device, like.dtype)
-    if reads is policy:
-        return V(line)
-    policy.shared = False
-    reads.model.set_output_embeddings(line)  # type: ignore[operator]
-    reads.head = Vocabulary(line, 1.0, After())  # V is no logit: what the model does to those is left out
-    return V(reads)
-
-
-def another(settings: Text, policy: Tokens, where: str | None, headless: bool = False) -> Tokens:
-    """A model beside the policy, of the same tokens: that of a folder or of the hub; None: a copy of the policy."""
-    if where is None:
-        return copy.deepcopy(policy)
-    from logpi.lm import pretrained
-
-    model, tokenizer = pretrained.load(where, headless=headless)
-    if tokenizer.get_vocab() != policy.tokenizer.get_vocab():
-        raise LogpiError(f"{where} has other tokens than the model: give one of its family.")
-    like = policy.head.project.weight
-    found = Tokens(model.eval(), tokenizer, settings.temperature, settings.bf16).place(like.device, like.dtype)
-    if found.context and found.context < (policy.context or found.context + 1):
-        warnings.warn(f"{where} reads {found.context} tokens: that is the model's context in this run.", stacklevel=2)
-        policy.context = found.context
-    return found
-
-
-def reference_policy(method: Any, settings: Text, policy: Tokens) -> Any:
-    """pi_ref, frozen, for a page that asks for one."""
-    if not option(method, "reference"):
-        if settings.reference:
-            raise LogpiError(
-                f"{type(method).__name__} has no KL to a reference policy: ppo, grpo and rloo with --kl above 0 do."
-            )
-        return None
-    if settings.reference is None and policy.adapter is not None:
-        from logpi.lm.lora import Without
-
-        return Without(policy)
-    return another(settings, policy, settings.reference).requires_grad_(False)

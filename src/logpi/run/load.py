@@ -69,6 +69,7 @@ def text_from(folder: Path, device: str) -> Any:
     model, tokenizer = pretrained.load(lora.base_of(folder)[0] if adapted else str(folder))
     asked = {} if is_model(folder) else config.read(folder / "config.toml").get("run", {})
     policy = Tokens(model.eval(), tokenizer, float(asked.get("temperature", 1.0)), bool(asked.get("bf16", False)))
+    policy.fast = policy.fast and asked.get("fast", "auto") == "auto"
     if adapted:
         lora.put_on(policy, folder)
     policy.model.to(device)

@@ -1,0 +1,159 @@
+"""One token more of each of many texts, by a decoder of the Llama family: transformers' layers without the Python around them.
+
+Weights that read the same input lie side by side, and in the type that computes; both are made anew for each rollout. Keys
+and values are those of lm/cache.py. What is not covered is asked of transformers.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import embedding, linear, rms_norm, scaled_dot_product_attention, silu
+
+from logpi.lm.cache import Slots, cache_for
+
+FAMILY = ("LlamaModel", "MistralModel", "Qwen2Model", "Qwen3Model")
+TYPES = (
+    torch.float32,
+)  # of weights: in float64 the family's own norms are in float32, and a twin could not equal them
+ROTARY = ("default", "linear", "llama3")  # rotations that depend on the position alone
+PROJECTIONS = {"self_attn": ("q_proj", "k_proj", "v_proj", "o_proj"), "mlp": ("gate_proj", "up_proj", "down_proj")}
+
+
+def decoder_for(policy: Any, cache: Any, most: int) -> "Decoder | None":
+    """For texts of so many tokens, of which the cache has the first; None where --fast is off, or something is not covered."""
+    plain = all(type(layer) is Slots for layer in cache.layers) and policy.head.project.weight.dtype in TYPES
+    if not policy.fast or not plain:
+        return None
+    if policy.uncovered is None:
+        policy.uncovered = missing(policy.body) or disagreement(policy)
+    return None if policy.uncovered else begin(policy, cache, most)
+
+
+def begin(policy: Any, cache: Any, most: int) -> "Decoder":
+    dtype = torch.bfloat16 if policy.bf16 else policy.head.project.weight.dtype
+    for layer in cache.layers:
+        layer.room = [x.to(dtype) for x in layer.room]
+    return Decoder(policy.body, most, dtype)
+
+
+@torch.no_grad()
+def disagreement(policy: Any) -> str:
+    """The same for a twin that says something else than transformers' layers, after a text behind padding and one without."""
+    seen = torch.tensor([[0, 1, 1, 1], [1, 1, 1, 1]], device=policy.head.project.weight.device)
+    ids, position = seen.cumsum(1) % 2, (seen.cumsum(1) - 1).clamp(min=0)
+
+    def read() -> Any:
+        cache = cache_for(policy.model.config, 4)
+        more = {policy.cache_name: cache, "attention_mask": seen[:, :3], "position_ids": position[:, :3]}
+        policy.hidden(ids[:, :3], **more)
+        return cache
+
+    last = {policy.cache_name: read(), "attention_mask": seen, "position_ids": position[:, 3:]}
+    plain, cache = policy.hidden(ids[:, 3:], **last)[:, 0], read()
+    twin = begin(policy, cache, 4)(ids[:, 3], position[:, 3], cache, seen.bool())
+    loose = torch.finfo(torch.bfloat16 if policy.bf16 else plain.dtype).eps ** 0.5
+    return "" if (twin - plain).abs().max() <= loose * plain.abs().max() else "the twin says something else"
+
+
+def missing(body: Any) -> str:
+    """Why one token more of a text is asked of transformers, in the words that follow 'because'; empty: it is not."""
+    name = type(body).__name__
+    if type(body).__module__.partition(".")[0] != "transformers" or name not in FAMILY:
+        return f"{name} is none of {', '.join(FAMILY)}"
+    if body.config.hidden_act != "silu" or body.rotary_emb.rope_type not in ROTARY:
+        return f"its activation is {body.config.hidden_act}, its rotation {body.rotary_emb.rope_type}"
+    parts = [
+        getattr(getattr(x, room), name) for x in body.layers for room, names in PROJECTIONS.items() for name in names
+    ]
+    if not all(type(part) is nn.Linear or has_lora(part) for part in parts):
+        return "its projections are no plain ones"
+    return "its feed-forward layers have biases" if said_by(body.layers[0].mlp.up_proj)[1] is not None else ""
+
+
+def has_lora(part: Any) -> bool:
+    """Is it one of peft's, as logpi puts them on?"""
+    plain = type(getattr(part, "base_layer", None)) is nn.Linear and hasattr(part, "lora_A")
+    return plain and len(part.active_adapters) == 1 and not any(part.lora_bias.values()) and not part.lora_variant
+
+
+def said_by(part: Any) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias, an adapter's share among them."""
+    if type(part) is nn.Linear:
+        return part.weight, part.bias
+    base = part.base_layer
+    shared = part.disable_adapters or part.merged
+    return base.weight if shared else base.weight + part.get_delta_weight(part.active_adapters[0]), base.bias
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Weights [out, in] and biases; `turned` scales queries and keys before they are rotated."""
+
+    before: Tensor
+    qkv: tuple[Tensor, Tensor | None]
+    turned: Tensor | None
+    out: tuple[Tensor, Tensor | None]
+    between: Tensor
+    up: Tensor
+    down: Tensor
+
+
+class Decoder:
+    """(token [n], its position [n]) -> hidden states [n, H], and the cache has it."""
+
+    def __init__(self, body: Any, most: int, dtype: torch.dtype) -> None:
+        here = body.layers[0].self_attn
+        self.size, self.dtype = here.head_dim, dtype
+        self.queries, self.keys = (x.out_features // self.size for x in (here.q_proj, here.k_proj))
+        self.embed, self.norm, self.eps = body.embed_tokens.weight, body.norm.weight, body.norm.variance_epsilon
+        cos, sin = body.rotary_emb(self.embed, torch.arange(most, device=self.embed.device)[None])
+        signs = torch.cat([-torch.ones(self.size // 2), torch.ones(self.size // 2)]).to(sin)
+        self.cos, self.sin = cos[0][:, None], (sin[0] * signs)[:, None]  # [most, 1, size]; of each half's other
+        self.layers = [self._layer(x) for x in body.layers]
+
+    def _layer(self, layer: Any) -> Layer:
+        here, mlp, turned = layer.self_attn, layer.mlp, None
+        if hasattr(here, "q_norm"):
+            turned = torch.cat([here.q_norm.weight.expand(self.queries, -1), here.k_norm.weight.expand(self.keys, -1)])
+        return Layer(
+            layer.input_layernorm.weight,
+            self._beside(here.q_proj, here.k_proj, here.v_proj),
+            turned,
+            self._beside(here.o_proj),
+            layer.post_attention_layernorm.weight,
+            self._beside(mlp.gate_proj, mlp.up_proj)[0],
+            self._beside(mlp.down_proj)[0],
+        )
+
+    def _beside(self, *parts: nn.Linear) -> tuple[Tensor, Tensor | None]:
+        weight, bias = (
+            [x.to(self.dtype) for x in each if x is not None] for each in zip(*map(said_by, parts), strict=True)
+        )
+        return torch.cat(weight) if len(weight) > 1 else weight[0], torch.cat(bias) if bias else None
+
+    def __call__(self, token: Tensor, position: Tensor, cache: Any, seen: Tensor | None) -> Tensor:
+        """seen [n, tokens]: what is no padding, the new token among it; None: all."""
+        x, turn = embedding(token, self.embed), (self.cos[position], self.sin[position])
+        mask = None if seen is None else seen[:, None, None]
+        for layer, slots in zip(self.layers, cache.layers, strict=True):
+            x = x + self._attend(layer, slots, self._normed(x, layer.before), turn, mask)
+            gate, up = linear(self._normed(x, layer.between), layer.up).chunk(2, -1)
+            x = x + linear(silu(gate) * up, layer.down)
+        return rms_norm(x, x.shape[-1:], self.norm, self.eps)
+
+    def _attend(self, layer: Layer, slots: Any, x: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
+        turning, value = (
+            linear(x, *layer.qkv).unflatten(-1, (-1, self.size)).split((self.queries + self.keys, self.keys), 1)
+        )
+        if layer.turned is not None:
+            turning = rms_norm(turning.to(self.embed.dtype), (self.size,), None, self.eps) * layer.turned
+        other = turning.unflatten(-1, (2, -1)).flip(2).flatten(2)  # each half where its other is
+        query, key = torch.addcmul(turning * turn[0], other, turn[1]).to(self.dtype).split((self.queries, self.keys), 1)
+        keys, values = slots.update(key[:, :, None], value[:, :, None])
+        said = scaled_dot_product_attention(query[:, :, None], keys, values, mask, enable_gqa=self.keys < self.queries)
+        return linear(said.flatten(1), *layer.out)
+
+    def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
+        return rms_norm(x, x.shape[-1:], weight, self.eps).to(self.dtype)
