@@ -30,6 +30,7 @@ class Demo:
 
 DEMOS = {
     "bandit": Demo("Probabilities follow reward", "bandit"),
+    "scatter": Demo("One episode is a noisy gradient", "scatter"),
 }
 
 
