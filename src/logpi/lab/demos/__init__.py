@@ -31,6 +31,7 @@ class Demo:
 DEMOS = {
     "bandit": Demo("Probabilities follow reward", "bandit"),
     "scatter": Demo("One episode is a noisy gradient", "scatter"),
+    "methods": Demo("One batch, every method", "methods"),
 }
 
 
