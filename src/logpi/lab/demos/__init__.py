@@ -30,6 +30,7 @@ class Demo:
 
 DEMOS = {
     "bandit": Demo("Probabilities follow reward", "bandit"),
+    "reinforce": Demo("REINFORCE, step by step", "reinforce"),
     "scatter": Demo("One episode is a noisy gradient", "scatter"),
     "methods": Demo("One batch, every method", "methods"),
 }
