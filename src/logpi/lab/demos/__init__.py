@@ -32,6 +32,7 @@ DEMOS = {
     "bandit": Demo("Probabilities follow reward", "bandit"),
     "reinforce": Demo("REINFORCE, step by step", "reinforce"),
     "scatter": Demo("One episode is a noisy gradient", "scatter"),
+    "baseline": Demo("What a baseline does", "baseline"),
     "methods": Demo("One batch, every method", "methods"),
     "regions": Demo("Trust regions", "regions"),
 }
