@@ -1,0 +1,36 @@
+"""What holds for every demonstration: one seed, one picture; JSON; ranges that are kept; an answer while one waits."""
+
+import json
+from time import perf_counter
+
+import pytest
+
+from logpi.errors import LogpiError
+from logpi.lab.demos import DEMOS, answer, controls
+
+
+@pytest.mark.parametrize("name", DEMOS)
+def test_a_seed_gives_one_picture_as_json_without_nan(name: str) -> None:
+    assert json.dumps(answer(name, {}, 5), allow_nan=False) == json.dumps(answer(name, {}, 5))
+
+
+@pytest.mark.parametrize("name", DEMOS)
+def test_what_is_out_of_a_range_is_refused_and_what_bounds_it_is_not(name: str) -> None:
+    ranged = [x for x in controls(DEMOS[name].load().Params) if x.get("high") is not None]
+    for x in ranged:
+        answer(name, {x["name"]: x["low"]}, 0)
+        json.dumps(answer(name, {x["name"]: x["high"]}, 0), allow_nan=False)
+        for wrong in (x["low"] - 1, x["high"] + 1, float("nan")):
+            with pytest.raises(LogpiError, match=f"^{x['name']} is .*: allowed is .* from "):
+                answer(name, {x["name"]: wrong}, 0)
+
+
+@pytest.mark.parametrize("name", DEMOS)
+def test_it_answers_while_one_waits(name: str) -> None:
+    answer(name, {}, 0)
+    seconds = []
+    for seed in range(3):
+        began = perf_counter()
+        answer(name, {}, seed)
+        seconds.append(perf_counter() - began)
+    assert min(seconds) < 0.6  # 0.2 on a quiet machine
