@@ -29,6 +29,7 @@ class Demo:
 
 
 DEMOS = {
+    "why": Demo("Why a policy", "why"),
     "bandit": Demo("Probabilities follow reward", "bandit"),
     "reinforce": Demo("REINFORCE, step by step", "reinforce"),
     "scatter": Demo("One episode is a noisy gradient", "scatter"),
