@@ -71,11 +71,35 @@ export function chart(root, { x, y, xlabel = "", ylabel = "", title = "", height
     arrow: (from, to, o = {}) => put(arrow([X(from[0]), Y(from[1])], [X(to[0]), Y(to[1])], kind(o, "line arrow"))),
     /** the covariance's `sigma` ellipse round a mean */
     ellipse: (mean, covariance, o = {}) => put(s("path", { class: kind(o, "line ellipse"), d: path(ring(mean, covariance, o.sigma ?? 1)) + "Z" })),
+    /** values[j][i] over xs[i], ys[j] as shades of a series */
+    heat: (xs, ys, values, o = {}) => {
+      const [low, high] = range(values, { pad: 0 }), w = Math.abs(X(xs[1]) - X(xs[0])) + 0.5, t = Math.abs(Y(ys[1]) - Y(ys[0])) + 0.5;
+      return put(s("g", { class: kind(o, "bars") }, values.flatMap((row, j) => row.map((v, i) =>
+        s("rect", { x: X(xs[i]) - w / 2, y: Y(ys[j]) - t / 2, width: w, height: t, "fill-opacity": (0.55 * (v - low) / (high - low || 1)).toFixed(3) })))));
+    },
+    /** where values[j][i] is `level` */
+    contour: (xs, ys, values, level, o = {}) => put(s("path", { class: kind(o, "line"), d: contour(xs, ys, values, level, X, Y) })),
     /** a hairline at one x or y */
     rule: ({ x: a, y: b }, o = {}) =>
       put(s("line", { class: `rule ${o.class ?? ""}`, x1: a == null ? left : X(a), x2: a == null ? left + wide : X(a), y1: b == null ? top : Y(b), y2: b == null ? top + high : Y(b) })),
     text: (a, b, words, o = {}) => put(s("text", { class: `note s${o.series ?? "x"} ${o.class ?? ""}`, x: X(a) + (o.dx ?? 0), y: Y(b) + (o.dy ?? 0), "text-anchor": o.anchor ?? "start" }, words)),
   };
+}
+
+/** marching squares: in each cell, segments between the sides that the level crosses */
+function contour(xs, ys, values, level, X, Y) {
+  let text = "";
+  for (let j = 0; j + 1 < ys.length; j++) for (let i = 0; i + 1 < xs.length; i++) {
+    const corners = [[i, j], [i + 1, j], [i + 1, j + 1], [i, j + 1]], found = [];
+    corners.forEach(([a, b], k) => {
+      const [c, d] = corners[(k + 1) % 4], v = values[b][a] - level, w = values[d][c] - level;
+      if (v < 0 === w < 0) return;
+      const part = v / (v - w);
+      found.push(`${X(xs[a] + part * (xs[c] - xs[a])).toFixed(1)},${Y(ys[b] + part * (ys[d] - ys[b])).toFixed(1)}`);
+    });
+    for (let k = 0; k + 1 < found.length; k += 2) text += `M${found[k]}L${found[k + 1]}`;
+  }
+  return text;
 }
 
 function squared(x, y, wide, high) {
@@ -85,7 +109,7 @@ function squared(x, y, wide, high) {
 }
 
 function frame(x, y, X, Y, { left, top, wide, high, xlabel, ylabel, width, height }) {
-  const across = ticks(...x, Math.max(2, Math.min(8, Math.floor(wide / 72)))), up = ticks(...y, Math.max(2, Math.floor(high / 56)));
+  const across = ticks(...x, Math.max(2, Math.min(8, Math.floor(wide / 72)))), up = ticks(...y, Math.max(2, Math.round(high / 44)));
   return s("g", { class: "axes", "aria-hidden": "true" },
     up.map((v) => [s("line", { class: "grid", x1: left, x2: left + wide, y1: Y(v), y2: Y(v) }),
       s("text", { x: left - 8, y: Y(v) + 4, "text-anchor": "end" }, number(v))]).flat(),

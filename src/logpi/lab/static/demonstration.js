@@ -13,6 +13,7 @@ const still = matchMedia("(prefers-reduced-motion: reduce)");
  * A page static/demos/NAME.js exports draw(root, data, tools). It is called with every answer, and when the width or the theme
  * has changed; root keeps what an earlier call left there. It may return a function that stops what it set going.
  * tools: params, seed, before (the data drawn before, null at first), still (no motion is wanted), set({param: value}),
+ * shown (the functions that ran, with their source),
  * h, s, number, table, legend (dom.js), chart, figure, range, ticks (chart.js), code (source.js).
  */
 export function demonstration(root, name, index, about, page) {
@@ -38,7 +39,7 @@ export function demonstration(root, name, index, about, page) {
   function redraw(before) {
     if (!data || signal.aborted) return;
     if (typeof stop === "function") stop();
-    stop = draw(picture, data, { ...dom, ...charts, code, params, seed, before, still: still.matches, set });
+    stop = draw(picture, data, { ...dom, ...charts, code, params, seed, before, still: still.matches, set, shown: told.shown });
   }
 
   async function ask() {

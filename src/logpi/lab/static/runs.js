@@ -17,7 +17,7 @@ export function runs(root, about, page) {
   const list = h("div", {}), curves = h("div", { class: "charts" }), legend = h("div", {}), after = h("div", {});
   const axis = h("fieldset", { class: "control" }, h("legend", {}, "over"), h("div", { class: "segments" }, AXES.map((name) =>
     h("label", {}, h("input", { type: "radio", name: "x", value: name, checked: name === x, onchange: () => { x = name; choose(); } }), h("span", {}, name)))));
-  root.append(h("p", { class: "eyebrow" }, about.runs), h("h1", {}, "Runs"),
+  root.append(h("p", { class: "eyebrow where" }, about.runs), h("h1", {}, "Runs"),
     h("p", { class: "lead" }, "Choose runs to compare. Those that differ only in their seed are one curve: their mean, with its 95 % bootstrap interval. Curves grow as the runs do."),
     wrong, list, axis, legend, curves, after);
 
@@ -73,11 +73,9 @@ export function runs(root, about, page) {
     if (!picture) return;
     const names = [...new Set(picture.charts.flatMap((c) => c.groups.map((g) => g.name)))];
     legend.append(h("ul", { class: "legend" }, names.map((name, i) => h("li", {}, swatch(i), name))));
-    for (const chart of picture.charts) {
-      const place = h("div", { role: "img", "aria-label": words(chart, picture.x) });
-      curves.append(h("section", {}, h("h2", {}, chart.title), place));
-      plots.push(plot(place, chart, picture.x, names));
-    }
+    const places = picture.charts.map((chart) => h("div", { role: "img", "aria-label": words(chart, picture.x) }));
+    curves.append(...places.map((place, i) => h("section", {}, h("h2", {}, picture.charts[i].title), place)));
+    plots = places.map((place, i) => plot(place, picture.charts[i], picture.x, names));
     if (!picture.charts.length) curves.append(h("p", {}, "No iteration of these runs is finished yet."));
     const damaged = picture.runs.filter((run) => run.damaged);
     if (damaged.length) after.append(h("p", {}, ...damaged.map((run) => `${run.id}: ${run.damaged} damaged lines are left out. `)));
@@ -182,5 +180,5 @@ function words(chart, x) {
 function ago(seconds) {
   if (seconds == null) return "–";
   const [size, unit] = [[86400, "d"], [3600, "h"], [60, "min"]].find(([size]) => seconds >= size) ?? [1, "s"];
-  return `${Math.floor(seconds / size)} ${unit} ago`;
+  return `${Math.max(0, Math.floor(seconds / size))} ${unit} ago`;
 }

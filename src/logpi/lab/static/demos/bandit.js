@@ -65,8 +65,7 @@ function frame(view, data, n, { number, figure, legend, range }) {
     arm.hidden.textContent = data.means ? `pays ${number(data.means[a], 2)}` : "pays ?";
     const now = last >= 0 && data.actions[last] === a;
     arm.button.classList.toggle("now", now);
-    arm.paid.textContent = now ? (data.rewards[last] > 0 ? "+" : "") + number(data.rewards[last], 2) : "";
-    arm.paid.classList.toggle("less", now && data.psi[last] < 0);
+    arm.paid.textContent = now ? `${data.psi[last] > 0 ? "▲" : "▼"} ${data.rewards[last] > 0 ? "+" : ""}${number(data.rewards[last], 2)}` : "";
     arm.button.setAttribute("aria-label", `Do ${NAMES[a]}, now at ${(100 * pi[a]).toFixed(1)} percent`);
   });
   view.said.textContent = sentence(data, last, number);
