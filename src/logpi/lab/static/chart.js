@@ -24,11 +24,12 @@ export function range(values, { zero = false, pad = 0.05 } = {}) {
 /**
  * chart(root, {x: [low, high], y: [low, high], xlabel, ylabel, title, height, square}) -> what draws in it, each call
  * returning the SVG element: line, dots, band, bars, arrow, ellipse, rule, text; X and Y map numbers to pixels.
- * `title` says in words what is seen. `square`: one unit is as long on both axes.
+ * `title` says in words what is seen. `square`: one unit is as long on both axes; `tight`: and the picture no wider than that.
  */
-export function chart(root, { x, y, xlabel = "", ylabel = "", title = "", height = 320, square = false, axes = true }) {
-  const width = Math.max(240, root.clientWidth || 640);
+export function chart(root, { x, y, xlabel = "", ylabel = "", title = "", height = 320, square = false, tight = false, axes = true }) {
+  let width = Math.max(240, root.clientWidth || 640);
   const left = axes ? 52 : 8, right = 12, top = 20, bottom = axes ? 40 : 8;
+  if (tight) width = Math.min(width, height - top - bottom + left + right);
   const wide = width - left - right;
   if (square) height = Math.min(height, wide + top + bottom);
   const high = height - top - bottom;

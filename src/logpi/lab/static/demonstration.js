@@ -21,11 +21,11 @@ export function demonstration(root, name, index, about, page) {
   let stop = null, told = null, data = null, params = {}, seed = 0, asked = 0, panel = null, draw = null;
   const picture = h("div", { class: "picture", "aria-busy": "true" });
   const wrong = h("p", { class: "wrong", role: "alert", hidden: true });
-  const beside = h("aside", {}), lower = h("div", { class: "lower" });
-  const idea = h("div", { class: "idea" });
+  const beside = h("aside", {}), lower = h("section", { class: "lower" });
+  const idea = h("div", { class: "idea" }), formula = h("div", { class: "formula", tabindex: "0", role: "region", "aria-label": "Formula" });
   const next = about.demos[index + 1];
   root.append(
-    h("p", { class: "eyebrow" }, `Demonstration ${index}`), h("h1", {}, about.demos[index].title), idea,
+    h("p", { class: "eyebrow" }, `Demonstration ${index}`), h("h1", {}, about.demos[index].title), idea, formula,
     h("div", { class: "stage" }, h("section", { "aria-label": "Picture" }, wrong, picture), beside), lower,
     h("p", { class: "next" }, next ? h("a", { href: `#/${next.name}` }, `Next: ${next.title}`) : h("a", { href: "#/runs" }, "Next: your own runs")));
 
@@ -68,9 +68,8 @@ export function demonstration(root, name, index, about, page) {
   function describe() {
     idea.append(...told.idea.map((text, i) => h("p", { class: i ? "" : "lead" }, text)));
     const math = new DOMParser().parseFromString(told.formula, "text/html").body;
-    lower.append(
-      h("section", {}, h("h2", {}, "The formula"), h("div", { class: "formula", tabindex: "0", role: "region", "aria-label": "Formula" }, document.importNode(math, true).firstElementChild)),
-      h("section", {}, h("h2", {}, "The code that ran"), sources(told.shown)));
+    formula.append(document.importNode(math, true).firstElementChild);
+    lower.append(h("h2", {}, "The code that ran"), sources(told.shown));
   }
 
   const resized = () => { clearTimeout(resized.soon); resized.soon = setTimeout(() => redraw(data), 120); };

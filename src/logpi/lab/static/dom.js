@@ -8,7 +8,7 @@ function fill(node, attributes, children) {
     else if (value === true) node.setAttribute(name, "");
     else if (value !== false && value != null) node.setAttribute(name, value);
   }
-  node.append(...children.flat().filter((x) => x != null && x !== false));
+  node.append(...children.flat(Infinity).filter((x) => x != null && x !== false));
   return node;
 }
 

@@ -7,21 +7,21 @@ export function draw(root, data, { h, legend, figure, range, number, table }) {
   const ratio = data.credits.return.variance / data.credits.advantage.variance;
   root.replaceChildren(h("p", { class: "said" }, `All four returns are positive, so the return pushes up whatever was sampled, the worst action too. The advantage pushes up only what beats V = ${number(data.value)}. On average both are the same update; one sample of it is ${number(ratio, 2)} times noisier by the return.`),
     legend(data.actions.map((a, i) => [`${a}: π ${(100 * data.pi[i]).toFixed(0)} %, pays ${number(data.returns[i])}`, i])), two);
-  for (const k of kinds) {
-    const box = h("div", {}, h("h2", {}, TITLES[k])), credit = data.credits[k];
-    two.append(box);
+  const boxes = kinds.map((k) => h("div", {}, h("h2", {}, TITLES[k])));
+  two.append(...boxes);
+  kinds.forEach((k, i) => {
+    const box = boxes[i], credit = data.credits[k];
     pushes(box, credit.change, every, "How each probability moves when this action is sampled.", credit.psi.map((psi) => `Ψ ${number(psi, 2)}`), { figure, data, title: TITLES[k] });
-  }
-  const mean = h("div", { class: "two" });
-  root.append(mean);
-  for (const k of kinds) {
-    const box = h("div", {});
-    mean.append(box);
+  });
+  const means = kinds.map(() => h("div", {}));
+  root.append(h("div", { class: "two" }, means));
+  kinds.forEach((k, i) => {
+    const box = means[i];
     const plot = figure(box, "The expected term of the update.", { x: [-0.6, 3.6], y: range(kinds.map((c) => data.credits[c].mean), { zero: true }), height: 150, ylabel: "on average", title: `${TITLES[k]}, on average` });
     strip(plot);
     plot.rule({ y: 0 });
     data.actions.forEach((_, a) => plot.bars([[a, data.credits[k].mean[a]]], { series: a, width: 0.5 }));
-  }
+  });
   root.append(table(["credit", "sampled", "Ψ", ...data.actions.map((a) => `Δπ(${a})`)], kinds.flatMap((k) => data.actions.map((a, i) => [k, a, data.credits[k].psi[i], ...data.credits[k].change[i]]))));
 }
 

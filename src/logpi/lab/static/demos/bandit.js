@@ -66,7 +66,6 @@ function frame(view, data, n, { number, figure, legend, range }) {
     const now = last >= 0 && data.actions[last] === a;
     arm.button.classList.toggle("now", now);
     arm.paid.textContent = now ? `${data.psi[last] > 0 ? "▲" : "▼"} ${data.rewards[last] > 0 ? "+" : ""}${number(data.rewards[last], 2)}` : "";
-    arm.button.setAttribute("aria-label", `Do ${NAMES[a]}, now at ${(100 * pi[a]).toFixed(1)} percent`);
   });
   view.said.textContent = sentence(data, last, number);
   view.history.replaceChildren();

@@ -4,7 +4,7 @@ export function draw(root, data, { h, legend, figure, range, number, table }) {
   const names = Object.keys(data.paths), place = h("div", {}), two = h("div", { class: "two" }), start = data.paths[names[0]][0].theta;
   root.replaceChildren(legend([...names.map((n, i) => [n, i]), ["KL(old ‖ new) = δ, 4 δ, 16 δ, 64 δ", 7]]), place, two);
   const axis = data.axis, ends = [axis[0], axis.at(-1)];
-  const map = figure(place, "Darker is a higher return. One step of the parameters is not one step of the policy: the rings are no circles.", { x: ends, y: ends, height: 520, square: true, xlabel: data.parameters[0], ylabel: data.parameters[1], title: "Paths of five methods over the map of the return, with rings of equal KL" });
+  const map = figure(place, "The stronger the shade, the higher the return. One step of the parameters is not one step of the policy: the rings are no circles.", { x: ends, y: ends, height: 560, square: true, tight: true, xlabel: data.parameters[0], ylabel: data.parameters[1], title: "Paths of five methods over the map of the return, with rings of equal KL" });
   map.heat(axis, axis, data.J, { series: 6 });
   for (const k of [1, 4, 16, 64]) map.contour(axis, axis, data.kl, k * data.delta, { series: 7, dash: false, class: "fine" });
   names.forEach((n, i) => {
