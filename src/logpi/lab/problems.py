@@ -68,11 +68,14 @@ def batch(problem: Problem, x: Trajectories, group: int | None = None) -> Batch:
 def updated(problem: Problem, page: Any, x: Batch, seed: int = 0) -> tuple[Problem, dict[str, Any]]:
     """(the problem of the new policy, what the loop told): one update by plain gradient ascent, or by the page's own step."""
     policy = copy.deepcopy(problem.policy)
+    return replace(problem, policy=policy), improve(policy, page, x, seed)[1]
+
+
+def improve(policy: Any, page: Any, x: Batch, seed: int = 0) -> tuple[Batch, dict[str, Any]]:
+    """(the batch with its credit, what the loop told) of one update of this policy by torch's SGD, or by the page's own step."""
     state = {"iteration": 0, "steps": 0, "horizon": 1, "progress": 0.0}
     shuffle = torch.Generator().manual_seed(seed)
-    parts = Parts(page, policy, None, None, None, *optimizers(page, "SGD", policy, None), shuffle, state)
-    _, info = update(parts, x)
-    return replace(problem, policy=policy), info
+    return update(Parts(page, policy, None, None, None, *optimizers(page, "SGD", policy, None), shuffle, state), x)
 
 
 def page_of(name: str, **fields: Any) -> Any:

@@ -37,6 +37,7 @@ DEMOS = {
     "advantage": Demo("Return against advantage", "advantage"),
     "methods": Demo("One batch, every method", "methods"),
     "regions": Demo("Trust regions", "regions"),
+    "tokens": Demo("Tokens are actions", "tokens"),
 }
 
 
