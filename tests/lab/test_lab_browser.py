@@ -113,9 +113,9 @@ def test_a_run_of_moves_is_played_one_by_one_unless_motion_is_unwanted(visit):
         ready(page, "#/bandit")
         page.get_by_role("button", name="Twenty more").click()
         page.wait_for_function(
-            "() => document.querySelector('.history svg')?.getAttribute('aria-label')?.match(/over (2|20) moves/)"
+            "() => document.querySelector('.history .chart')?.getAttribute('aria-label')?.match(/over (2|20) moves/)"
         )
-        label = page.locator(".history svg").first.get_attribute("aria-label")
+        label = page.locator(".history .chart").first.get_attribute("aria-label")
         assert ("over 20 moves" in label) == still
 
 
@@ -135,7 +135,7 @@ def test_runs_are_chosen_compared_and_named_as_text(visit):
     assert "<img src=x onerror=alert(1)>" in page.locator(".runs-table").inner_text()
     page.get_by_label("trpo").check()
     page.wait_for_function("() => document.querySelectorAll('.legend li').length === 2")
-    page.get_by_text("iteration", exact=True).click()
+    page.get_by_label("iteration").check()
     page.wait_for_function("() => location.hash.includes('x=iteration')")
     page.wait_for_selector('[aria-label*="over iteration"]')
     titles = page.locator(".charts h2").all_inner_texts()

@@ -17,7 +17,7 @@ from logpi.errors import LogpiError
 COMMAND = (sys.executable, "-P", "-m", "logpi.lab.worker")
 LINE = 16_000_000  # bytes of the longest answer
 START = 60.0  # seconds within which a new process is ready: it imports torch
-LEFT = 30  # seconds after which a process whose parent has gone ends itself, whatever it computes
+LEFT = 60  # seconds after which a process whose parent has gone ends itself, whatever it computes
 
 Answer = tuple[int, bytes]  # status, JSON
 
@@ -25,7 +25,7 @@ Answer = tuple[int, bytes]  # status, JSON
 class Worker:
     """`ask` a question; what is over the quota is killed, and the next question finds a new process."""
 
-    def __init__(self, quota: float = 5.0, queue: int = 8, command: Sequence[str] = COMMAND) -> None:
+    def __init__(self, quota: float = 15.0, queue: int = 8, command: Sequence[str] = COMMAND) -> None:
         self.quota, self.queue, self.command = quota, queue, command
         self.lock, self.waiting = asyncio.Lock(), 0
         self.process: asyncio.subprocess.Process | None = None
