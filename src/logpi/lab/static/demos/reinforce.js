@@ -38,7 +38,7 @@ function board(data, t, { h, s, number }) {
   const fans = data.policy.before.map((pi, k) => (k === goal ? null : fan(s, middle(k), pi, cell)));
   const svg = s("svg", { class: "board", viewBox: `-2 -2 ${n * cell + 4} ${n * cell + 4}`, role: "img", "aria-label": `Step ${t + 1}: from cell ${now.state + 1} ${data.actions[now.action]}, paid ${number(now.reward)}` },
     Array.from({ length: n * n }, (_, k) => s("rect", { class: `cell${k === goal ? " goal" : ""}${k === now.state ? " here" : ""}`, x: (k % n) * cell, y: Math.floor(k / n) * cell, width: cell, height: cell })),
-    s("text", { class: "flag", x: middle(goal)[0], y: middle(goal)[1] + 34, "text-anchor": "middle" }, "goal"), fans,
+    s("text", { class: "goal-name", x: middle(goal)[0], y: middle(goal)[1] + 34, "text-anchor": "middle" }, "goal"), fans,
     s("path", { class: "walk", d: path.map((k, i) => `${i ? "L" : "M"}${middle(k)[0]},${middle(k)[1]}`).join("") }),
     s("circle", { class: "agent", cx: middle(now.next)[0], cy: middle(now.next)[1], r: 13 }));
   return h("figure", {}, svg, h("figcaption", {}, "The wedges are π in each cell; the dot has just moved."));
