@@ -5,7 +5,8 @@ import itertools
 import pytest
 import torch
 
-from logpi.lab.demos.baseline import ARMS, Params, demo
+from logpi.exact.trajectories import drawn
+from logpi.lab.demos.baseline import ARMS, Params, arms, demo
 from logpi.noise import student
 
 KINDS = ("value", "leave_one_out")
@@ -14,8 +15,8 @@ KINDS = ("value", "leave_one_out")
 def by_hand(kind: str, level: float, pulls: int) -> tuple[torch.Tensor, float]:
     """(mean, variance) of the gradient at equal logits: every batch of so many pulls, one after another."""
     r, gradients = torch.tensor(ARMS, dtype=torch.float64) + level, []
-    for arms in itertools.product(range(4), repeat=pulls):
-        a = torch.tensor(arms)
+    for pulled in itertools.product(range(4), repeat=pulls):
+        a = torch.tensor(pulled)
         others = (r[a].sum() - r[a]) / (pulls - 1)
         b = {"value": r.mean(), "leave_one_out": others, "none": 0.0}[kind]
         gradients.append(((r[a] - b)[:, None] * (torch.eye(4, dtype=torch.float64)[a] - 0.25)).mean(0))
@@ -54,13 +55,19 @@ def test_a_curve_is_the_mean_of_the_learners_with_its_t_interval() -> None:
     assert curve["mean"][0] == pytest.approx(sum(ARMS) / 4)
 
 
-def test_an_update_of_a_learner_is_the_mean_over_its_own_pulls() -> None:
-    """All learners are updated at once: none may hear of another's rewards."""
-    one, many = (demo(Params(learners=n, updates=6, pulls=8, level=0.0, lr=0.1), 0)["curves"]["with"] for n in (2, 32))
-    slope = [(c["mean"][6] - c["mean"][0]) / 6 for c in (one, many)]
-    r = torch.tensor(ARMS, dtype=torch.float64)
-    g = 0.25 * (r - r.mean())
-    assert slope[1] == pytest.approx(0.1 * float(g @ g), rel=0.15) and slope[0] == pytest.approx(slope[1], rel=0.5)
+@pytest.mark.parametrize("kind", [*KINDS, "none"])
+def test_a_learner_moves_by_the_mean_over_its_own_pulls_alone(kind: str) -> None:
+    """All learners are updated at once, and none may hear of another's rewards."""
+    params = Params(baseline="value" if kind == "none" else kind, learners=3, pulls=4, updates=1, lr=0.7)
+    problem, r = arms(3, params.level), torch.tensor(ARMS, dtype=torch.float64)
+    start = torch.arange(3).repeat_interleave(4)
+    pulled = drawn(problem.table, problem.pi, start, torch.Generator().manual_seed(6)).action.view(3, 4)
+    each = demo(params, 6)["curves"]["without" if kind == "none" else "with"]["each"]
+    for a, curve in zip(pulled, each, strict=True):
+        paid = r[a] + params.level
+        b = {"value": r.mean() + params.level, "leave_one_out": (paid.sum() - paid) / 3, "none": 0.0}[kind]
+        g = ((paid - b)[:, None] * (torch.eye(4, dtype=torch.float64)[a] - 0.25)).mean(0)
+        assert curve[1] == pytest.approx(float((0.7 * g).softmax(0) @ r), abs=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(3))

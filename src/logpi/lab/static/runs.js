@@ -137,19 +137,27 @@ function plot(place, chart, x, names) {
   const marks = (u) => {
     u.ctx.save();
     u.ctx.lineWidth = 1.5 * devicePixelRatio;
-    u.series.forEach((one, k) => {
-      if (!k || !one.width) return;
-      u.ctx.strokeStyle = one.stroke(u, k);
-      u.data[k].forEach((y, i) => { if (y === null) cross(u, u.valToPos(u.data[0][i], "x", true)); });
-    });
+    for (const group of chart.groups) {
+      u.ctx.strokeStyle = ink(`--s${names.indexOf(group.name) % 8}`);
+      for (const line of group.lines) line.y.forEach((y, i) => { if (y === null) cross(u, u.valToPos(line.x[i], "x", true)); });
+    }
     u.ctx.restore();
   };
-  const data = uPlot.join(tables.map(([a, b]) => [...rising(a, b)]));
+  const data = torn(uPlot.join(tables.map(([a, b]) => rising(a, b))));
   return new uPlot({
     width: place.clientWidth || 420, height: 220, series, bands, scales: { x: { time: false } },
     axes: [{ ...axis, label: x, labelSize: 18, size: 32, values: (_, v) => v.map((n) => short(n)) }, { ...axis, size: 56, values: (_, v) => v.map((n) => short(n)) }],
     legend: { show: false }, cursor: { drag: { x: true, y: false }, points: { show: false } }, hooks: { draw: [marks] },
   }, data, place);
+}
+
+/** Another line's x between two nulls, or beside one, is in the gap, too: a line goes on over undefined, not over null. */
+function torn([x, ...lines]) {
+  for (const y of lines) {
+    for (let i = 1; i < y.length; i++) if (y[i] === undefined && y[i - 1] === null) y[i] = null;
+    for (let i = y.length - 2; i >= 0; i--) if (y[i] === undefined && y[i + 1] === null) y[i] = null;
+  }
+  return [x, ...lines];
 }
 
 /** x must rise for uPlot: of points at one x the last stands. */
