@@ -58,7 +58,7 @@ def link(runs):
         process.terminate()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while Playwright is open its event loop is this thread's, and asyncio.run has none
 def browser():
     if CHROMIUM is None:
         pytest.skip("there is no Chromium: apt install chromium, or CHROMIUM=/its/path")
