@@ -37,7 +37,7 @@ clean:
 	touch $@
 
 .venv/installed: .venv/torch pyproject.toml
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fast,plot,lm]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fast,plot,lab,lm]'
 	touch $@
 
 .venv/installed-dev: .venv/torch pyproject.toml

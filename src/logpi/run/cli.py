@@ -24,6 +24,7 @@ logpi: every policy-gradient method, in one tested definition
   logpi track RUN --to VIEW      TensorBoard, W&B or trackio from metrics.jsonl
   logpi export RUN               its policy as ONNX or torch.export, for a machine without logpi
   logpi tokens RUN               a rollout of a language model token by token, as a table and as HTML
+  logpi lab                      a web laboratory: how policy gradients work, and your runs, live
   logpi doctor RUN               is something wrong with it, and what to do
   logpi bench [METHOD]           what limits training in an environment: each part's share, and its floor
   logpi exact                    bias and variance of every estimator, or of your own loss, against the true gradient
@@ -43,7 +44,7 @@ environments. logpi --version
 
 COMMANDS = (
     *("train", "resume", "eval", "play", "runs", "plot", "compare", "track", "export"),
-    *("tokens", "doctor", "bench", "exact", "variance"),
+    *("tokens", "lab", "doctor", "bench", "exact", "variance"),
     *("sft", "reward-model", "generate", "methods", "show", "completion"),
 )
 

@@ -27,7 +27,7 @@ CHOSEN = (
     "completion",
 )  # commands whose first word is one of a list; the others' are run folders
 
-FLAGS = ("methods", "exact", "sft", "reward-model")  # commands that take flags alone
+FLAGS = ("methods", "exact", "lab", "sft", "reward-model")  # commands that take flags alone
 
 # tyro completes flags and choices only: where a command takes run folders and no flag was begun, files come instead.
 FILES = {

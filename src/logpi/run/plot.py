@@ -151,7 +151,17 @@ def _furnish(axes: "Axes", x: str, y: str) -> None:
 
 
 def read(run: Path, x: str, y: str) -> Run:
-    """A run's curve, and what was asked of it; [train] changes no number, so it is left out."""
+    """A run's curve."""
+    table = list(rows(run))
+    seconds = np.cumsum([number(row.get("seconds")) or 0.0 for row in table])
+    places = seconds.tolist() if x == "seconds" else [number(row.get(x)) for row in table]
+    points = [(at, height) for at, height in zip(places, (number(row.get(y)) for row in table), strict=True)]
+    known = np.array([p for p in points if None not in p], dtype=float).reshape(-1, 2)
+    return Run(**described(run), x=known[:, 0], y=known[:, 1], names={name for row in table for name in row})
+
+
+def described(run: Path) -> dict[str, Any]:
+    """env, method, seed and settings: what was asked of a run. [train] changes no number, so it is left out."""
     where = run.resolve()
     try:
         told = asked(run)
@@ -159,20 +169,12 @@ def read(run: Path, x: str, y: str) -> Run:
         told = {}
     page, settings = told.get("method", {}), told.get("run", {})
     flat = {f"{title}.{k}": v for title in ("method", "run") for k, v in told.get(title, {}).items()}
-    table = list(rows(run))
-    seconds = np.cumsum([number(row.get("seconds")) or 0.0 for row in table])
-    places = seconds.tolist() if x == "seconds" else [number(row.get(x)) for row in table]
-    points = [(at, height) for at, height in zip(places, (number(row.get(y)) for row in table), strict=True)]
-    known = np.array([p for p in points if None not in p], dtype=float).reshape(-1, 2)
-    return Run(
-        env=str(settings.get("env", where.parent.parent.name)),
-        method=str(page.get("name", where.parent.name)),
-        seed=settings.get("seed", where.name.split("-")[0]),
-        settings={k: v for k, v in flat.items() if k not in ("run.seed", "run.env", "method.name")},
-        x=known[:, 0],
-        y=known[:, 1],
-        names={name for row in table for name in row},
-    )
+    return {
+        "env": str(settings.get("env", where.parent.parent.name)),
+        "method": str(page.get("name", where.parent.name)),
+        "seed": settings.get("seed", where.name.split("-")[0]),
+        "settings": {k: v for k, v in flat.items() if k not in ("run.seed", "run.env", "method.name")},
+    }
 
 
 def _must_have(found: list[Run], first: Path, x: str, y: str) -> None:
