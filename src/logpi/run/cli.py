@@ -25,7 +25,7 @@ logpi: every policy-gradient method, in one tested definition
   logpi export RUN               its policy as ONNX or torch.export, for a machine without logpi
   logpi tokens RUN               a rollout of a language model token by token, as a table and as HTML
   logpi doctor RUN               is something wrong with it, and what to do
-  logpi bench [METHOD]           what limits training in an environment: each part's share, and its floor
+  logpi bench [METHOD]           what limits training: each part's share, and its floor
   logpi exact                    bias and variance of every estimator, or of your own loss, against the true gradient
   logpi variance RUN             how noisy the gradient is, for any credit and baseline, on the same trajectories
   logpi sft                      fit a language model to a task's answers, or to yours
