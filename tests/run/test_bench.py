@@ -84,8 +84,7 @@ def test_processes_are_waited_for_and_plain_paths_say_why(ask, tmp_path: Path) -
 def test_multiply_adds_are_counted_where_they_are() -> None:
     page = find_method("ppo", {"envs": 2, "length": 8, "epochs": 3, "minibatches": 2})
     course = bench.Course(assemble(page, Settings(fast="off")))
-    course.count()
-    per_step = {part: count / course.counted for part, count in course.counting.flops.items()}
+    per_step = course.count()
     policy, critic, fixed = 4 * 64 + 64 * 64 + 64 * 2, 4 * 64 + 64 * 64 + 64, 4 * 64  # no gradient of the observation
     assert per_step["inference"] == policy and per_step["values"] >= critic
     assert per_step["update"] == 3 * (3 * (policy + critic) - 2 * fixed)

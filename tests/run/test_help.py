@@ -20,15 +20,6 @@ def test_the_help_of_train_names_language_models(call):
     assert "--data" in told and "Language models:" not in told
 
 
-def test_bench_says_that_it_is_for_environments(call):
-    for flag in ("--task", "--data"):
-        code, _, err = call("bench", "grpo", flag, "copy")
-        assert (code, err) == (
-            2,
-            "logpi: logpi bench measures training in environments, and --task and --data are for language models.\n",
-        )
-
-
 def fields(text: str) -> list[ast.AnnAssign]:
     records = [x for x in ast.walk(ast.parse(text)) if isinstance(x, ast.ClassDef)]
     pages = [x for x in records if any(ast.unparse(d) == "page" for d in x.decorator_list)]

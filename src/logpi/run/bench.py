@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -42,6 +42,7 @@ TWINS = (  # what fast rollouts call, by module
 )
 TURN = 0.15  # seconds at least of one loop, before another has its turn
 BUSY = 0.1  # of the time, lost to other programs, from which on it is told
+HIGH = 0.4  # of a machine's arithmetic: Python is not what limits it
 WARM = 0.3  # seconds at least before anything counts
 
 
@@ -77,10 +78,10 @@ def stepping(envs: Any) -> Iterator[tuple[Any, tuple[str, ...]]]:
 
 
 @contextlib.contextmanager
-def wrapped(parts: Parts, clock: Clock) -> Iterator[None]:
-    """All places timed, inside."""
+def wrapped(found: Iterable[Place], clock: Clock) -> Iterator[None]:
+    """All these places timed, inside."""
     with contextlib.ExitStack() as undo:
-        for owner, name, part, inside in places(parts):
+        for owner, name, part, inside in found:
             plain = getattr(owner, name)
             undo.callback(setattr, owner, name, plain) if name in vars(owner) else undo.callback(delattr, owner, name)
             setattr(owner, name, clock.timed(part, plain, inside))
@@ -88,10 +89,10 @@ def wrapped(parts: Parts, clock: Clock) -> Iterator[None]:
 
 
 class Course:
-    """One loop, run by turns: as it is, and under the clock."""
+    """One loop, run by turns: as it is, and under the clock, which is put around `places`."""
 
-    def __init__(self, parts: Parts) -> None:
-        self.parts, self.loop = parts, looping.loop(parts)
+    def __init__(self, parts: Parts, places: Callable[[Parts], Iterable[Place]] = places) -> None:
+        self.parts, self.loop, self.places = parts, looping.loop(parts), places
         parts.state["horizon"] = sys.maxsize
         device = str(next(parts.policy.parameters()).device)
         self.clock, self.counting = Clock(floors.waiting(device)), Clock()
@@ -108,7 +109,7 @@ class Course:
     def turn(self, clock: Clock | None = None, least: float = TURN) -> float:
         """Iterations for so many seconds, at least one; seconds of the last one."""
         began, before, queued = time.perf_counter(), self.parts.state["steps"], in_line()
-        with contextlib.nullcontext() if clock is None else wrapped(self.parts, clock):
+        with contextlib.nullcontext() if clock is None else wrapped(self.places(self.parts), clock):
             while True:
                 self.record = next(self.loop) if clock is None else clock.lap(lambda: next(self.loop))
                 self.slots += self.record.batch.reward.numel() if clock is self.clock else 0
@@ -124,10 +125,15 @@ class Course:
             self.counted += steps
         return self.record.seconds
 
-    def count(self) -> None:
-        """An iteration on the plain path, its multiply-adds counted."""
+    def count(self) -> dict[str, float]:
+        """Multiply-adds of each part for each action, in one iteration, on the plain path."""
         with Counted(self.counting):
             self.turn(self.counting, 0.0)
+        return {part: count / self.counted for part, count in self.counting.flops.items()}
+
+    def own(self) -> dict[str, float]:
+        """us of each part for each action."""
+        return {part: 1e6 * seconds / self.timed for part, seconds in self.clock.own().items()}
 
     def warm(self) -> float:
         """Seconds of an iteration, once all that is made but once is made."""
@@ -173,8 +179,8 @@ def measure(name: str, method: Any, settings: Settings, seconds: float, say: Cal
             last.callback(courses[1].parts.collect.envs.close)
         if took > seconds:
             say(f"an iteration takes {took:.3g} s: wait for some more")
-        courses[-1].count()
         plain = courses[-1]
+        sums = plain.count()
         if took > seconds:
             courses = courses[:1]
         elif plain is not courses[0]:
@@ -184,17 +190,16 @@ def measure(name: str, method: Any, settings: Settings, seconds: float, say: Cal
             for course in courses:
                 course.turn()
                 course.turn(course.clock)
-        return report(courses, plain, settings)
+        return report(courses, sums, settings)
 
 
-def report(courses: list[Course], plain: Course, settings: Settings) -> Report:
+def report(courses: list[Course], sums: dict[str, float], settings: Settings) -> Report:
     first = courses[0]
     made, batch, fused = first.parts.collect.envs, first.record.batch, first.parts.fused
     workers = len(made.workers) if isinstance(made, Workers) else 0
     alone = floors.alone(made, settings)
     bare = 1e6 * (alone.in_processes(workers) if workers else alone.seconds) * first.slots / first.timed
-    rate, copies = floors.arithmetic(first.parts, batch.reward.numel()), floors.copying(batch)
-    sums = {part: count / plain.counted for part, count in plain.counting.flops.items()}
+    rate, copies = floors.arithmetic(first.parts.policy, batch.reward.numel()), floors.copying(batch)
     scalars = sum(x for name, x in floors.sizes(batch).items() if getattr(batch, name).shape == batch.reward.shape)
     moved = {"transfer": sum(floors.sizes(batch).values()), "credit": scalars}
     found: dict[str, float | None] = dict.fromkeys(PARTS)
@@ -222,8 +227,8 @@ def report(courses: list[Course], plain: Course, settings: Settings) -> Report:
 
 
 def taken_apart(course: Course, bare: float, workers: int) -> dict[str, Any]:
-    """Steps a second as it is, and how the clock says that its time is shared; bare: us of an environment's step alone."""
-    own = {part: 1e6 * seconds / course.timed for part, seconds in course.clock.own().items()}
+    """Its parts, those that cannot be timed from outside told apart; bare: us of an environment's step alone."""
+    own = course.own()
     if KERNEL in own:
         whole, (policy, dynamics) = own.pop(KERNEL), kernel(course)
         own["inference"] = own.get("inference", 0.0) + whole * policy / (policy + dynamics)
@@ -232,8 +237,13 @@ def taken_apart(course: Course, bare: float, workers: int) -> dict[str, Any]:
         waited = own.get("environment", 0.0)
         own["environment"] = min(waited, bare)
         own["transfer"] += waited - own["environment"]
+    return shared(course, own, PARTS)
+
+
+def shared(course: Course, own: dict[str, float], names: Sequence[str]) -> dict[str, Any]:
+    """Steps a second as it is, and how the clock says that its time is shared; own: us of each part."""
     whole, us = sum(own.values()), 1e6 * median(course.pace)
-    shares = {part: own.get(part, 0.0) / whole for part in PARTS}
+    shares = {part: own.get(part, 0.0) / whole for part in names}
     clocked = 1e6 * sum(course.clock.spent.values()) / course.timed
     return {
         "steps_per_second": 1e6 / us,
@@ -249,7 +259,7 @@ def kernel(course: Course) -> tuple[float, float]:
     parts, found, began = course.parts, list[float](), time.perf_counter()
     while not found or time.perf_counter() - began < floors.TRIAL:
         clock = Clock()
-        with wrapped(parts, clock):
+        with wrapped(places(parts), clock):
             batch = clock.lap(lambda: parts.collect(parts.policy, parts.critic))
         found.append(1e6 * clock.spent[KERNEL] / batch.reward.numel())
     whole = median(found)
@@ -266,10 +276,15 @@ def notes(course: Course, workers: int) -> Iterator[str]:
             "environment: what its own steps need in these processes; waiting for them beyond that is transfer, "
             "and what they did while the policy acted is not counted"
         )
-    if (lost := median(course.lost)) > BUSY:
-        yield f"other programs had this core for {lost:.0%} of the time: on a quiet machine all is faster, and nearer to its floor"
+    yield from beside(course)
     if course.timed < 0.9 * course.slots:
         late = f"{1 - course.timed / course.slots:.0%} of the environments' steps"
         yield f"{late} came after the end of their episode: rows of whole episodes wait for the longest"
+
+
+def beside(course: Course) -> Iterator[str]:
+    """What held up the loop, or the clock, from outside."""
+    if (lost := median(course.lost)) > BUSY:
+        yield f"other programs had this core for {lost:.0%} of the time: on a quiet machine all is faster, and nearer to its floor"
     if course.clock.wait is not None:
         yield "wherever one part ends and another begins, the clock waits for the device"

@@ -26,7 +26,7 @@ logpi: every policy-gradient method, in one tested definition
   logpi tokens RUN               a rollout of a language model token by token, as a table and as HTML
   logpi lab                      a web laboratory: how policy gradients work, and your runs, live
   logpi doctor RUN               is something wrong with it, and what to do
-  logpi bench [METHOD]           what limits training in an environment: each part's share, and its floor
+  logpi bench [METHOD]           what limits training: each part's share, and its floor
   logpi exact                    bias and variance of every estimator, or of your own loss, against the true gradient
   logpi variance RUN             how noisy the gradient is, for any credit and baseline, on the same trajectories
   logpi sft                      fit a language model to a task's answers, or to yours

@@ -1,5 +1,8 @@
 """What this machine and an environment can do at best, measured in this process: what `logpi bench` holds a loop against."""
 
+import os
+import resource
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +23,7 @@ from logpi.workers import work
 
 SQUARE = 256  # of a product that lies in the cache: larger ones are not faster
 TRIAL = 0.3  # seconds of steps of an environment alone
+ROW, MOST = 1024, 2**28  # numbers of a vector; bytes beyond which no cache helps
 MANY = 64  # random actions, over and over
 
 
@@ -52,10 +56,13 @@ def waiting(device: str) -> Callable[[], Any] | None:
     return None if torch.device(device).type == "cpu" else torch.accelerator.synchronize
 
 
-def arithmetic(parts: Parts, rows: int) -> float:
-    """Multiply-adds a second of the fastest matrix product: a square, or so many rows through one of the policy's layers."""
-    like = next(parts.policy.parameters())
-    layers = {(x.in_features, x.out_features) for x in parts.policy.modules() if isinstance(x, nn.Linear)}
+def arithmetic(network: nn.Module, rows: int, dtype: torch.dtype | None = None) -> float:
+    """Multiply-adds a second of the fastest matrix product: a square, or so many rows through one of its layers.
+
+    dtype: of a network that computes in another type than its parameters have.
+    """
+    like = next(network.parameters()).new_empty(0, dtype=dtype)
+    layers = {(x.in_features, x.out_features) for x in network.modules() if isinstance(x, nn.Linear)}
     return max(_product(like, *shape) for shape in ((SQUARE, SQUARE, SQUARE), *((rows, *x) for x in layers)))
 
 
@@ -68,6 +75,33 @@ def _product(like: Tensor, m: int, k: int, n: int) -> float:
             torch.mm(a, b, out=out)
 
     return m * k * n * many / best(task, waiting(str(like.device)))
+
+
+def gain(like: Tensor, dtype: torch.dtype) -> float:
+    """How much faster a square product is in this type."""
+    other, own = (_product(like.new_empty(0, dtype=x), SQUARE, SQUARE, SQUARE) for x in (dtype, like.dtype))
+    return other / own
+
+
+def peak(device: str) -> int:
+    """Bytes that this process has had at most; of a GPU, those of its tensors."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def memory(device: str) -> int:
+    """Bytes that the machine has, or its GPU."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def reading(size: int, like: Tensor) -> float:
+    """Bytes a second of a pass over so many, as of weights that meet one vector."""
+    row = torch.ones(ROW, device=like.device)
+    table = torch.ones(max(1, min(size, MOST) // row.nbytes), ROW, device=like.device)
+    return table.nbytes / best(lambda: torch.mv(table, row), waiting(str(like.device)))
 
 
 def copying(batch: Batch) -> float:

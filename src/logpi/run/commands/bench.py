@@ -10,17 +10,20 @@ from rich.table import Table
 from logpi.envs import NATIVE
 from logpi.errors import LogpiError
 from logpi.page import Positive, option, page
-from logpi.run.bench import Report, measure
+from logpi.run import bench_language as language
+from logpi.run.bench import HIGH, Report, measure
 from logpi.run.commands.train import CODE, defaults
 from logpi.run.flags import parse, peek, together, typed
+from logpi.run.language import Text
 from logpi.run.setup import Settings, find_method
 from logpi.run.table import finite, plain, printer
+from logpi.run.worlds import must_mean_something
 from logpi.workers import work
 
 WHAT = """Where the time goes: the loop that logpi train would run, taken apart while it runs, each part beside its floor, and
-what limits it. Nothing is written. METHOD, the first word, is ppo unless it is given; flags are those of logpi train METHOD."""
+what limits it. Nothing is written. METHOD, the first word, is ppo unless it is given; flags are those of logpi train METHOD.
+Language models, grpo unless it is given: logpi bench METHOD --task NAME --help"""
 WASTED = 0.2  # of the steps, from which on it is told
-HIGH = 0.4  # of a machine's arithmetic: Python is not what limits it
 WORTH = 2e-4  # seconds of a step of all environments from which on processes pay for their pipes
 UNITS = {"segments": "--envs", "episodes": "--episodes", "groups": "--starts"}
 MEANS = {
@@ -45,23 +48,27 @@ class Bench:
 
 
 def main(args: list[str]) -> None:
-    name, rest = ("ppo", args) if not args or args[0].startswith("-") else (args[0], args[1:])
+    first = "grpo" if {"task", "data"} & {*typed(args)} else "ppo"
+    name, rest = (first, args) if not args or args[0].startswith("-") else (args[0], args[1:])
     method = find_method(name)
     taken = {"name", *(f.name for f in dataclasses.fields(Bench))} & {f.name for f in dataclasses.fields(method)}
     if taken:
         raise LogpiError(f"{name} has a field {min(taken)}, which logpi bench uses itself: give it another name.")
-    if {"task", "data"} & {*typed(rest)}:
-        raise LogpiError(
-            "logpi bench measures training in environments, and --task and --data are for language models."
-        )
-    (start, settings, _), _, _ = defaults(name, method, peek(rest, (*CODE, "config", "recipe")))
-    groups = [("method", type(method), start), ("run", Settings, settings), ("bench", Bench, Bench())]
+    told = peek(rest, (*CODE, "data", "model", "wrap", "reward", "config", "recipe"))
+    (start, settings, _), _, _ = defaults(name, method, told, typed(rest))
+    groups = [("method", type(method), start), ("run", type(settings), settings), ("bench", Bench, Bench())]
     given = parse(together(groups), rest, f"logpi bench {name}", WHAT)
-    found = measure(name, given.method, given.run, given.bench.seconds, lambda text: print(text, file=sys.stderr))
-    limit, sentence = verdict(found, given.run, given.method)
+    must_mean_something(typed(rest), given.method, given.run, "--")
+    texts = isinstance(given.run, Text)
+    look, judge = (language.measure, language.verdict) if texts else (measure, verdict)
+    found: Any = look(name, given.method, given.run, given.bench.seconds, lambda text: print(text, file=sys.stderr))
+    limit, sentence = judge(found, given.run, given.method)
     if given.bench.json:
-        about = {"method": name, "env": given.run.env, "limit": limit, "verdict": sentence}
+        where = {"task": given.run.where, "model": given.run.model} if texts else {"env": given.run.env}
+        about = {"method": name} | where | {"limit": limit, "verdict": sentence}
         print(json_room.dumps(finite(about | dataclasses.asdict(found)), indent=1))
+    elif texts:
+        show_texts(found, f"{name} on {given.run.where}: {given.run.model}", sentence)
     else:
         show(found, f"{name} on {given.run.env}", sentence)
 
@@ -74,38 +81,59 @@ def show(found: Report, title: str, sentence: str) -> None:
     if found.ratio is not None:
         speed += f", {found.ratio:.3g} times the plain one's {found.loops[1]['steps_per_second']:,.0f}"
     console.print(f"{speed}\n")
-    console.print(table(found))
+    console.print(table(found.loops, found.floors, MEANS, found.ratio))
     sums, rate, copies = m["multiply_adds_per_step"], m["gflops"], m["copy_gb_per_s"]
     console.print(f"""
 us: microseconds for each action taken; the clock's own {first["clock"]:.1%} is subtracted
 floors: the environment alone with random actions; {sums:,.0f} multiply-adds a step at this machine's {rate:.3g} GFLOP/s;
 a copy of the batch at {copies:.3g} GB/s""")
-    for note in [*found.notes, *(f"plain path: {reason}" for reason in found.reasons)]:
-        console.print(plain(note))
-    console.print()
-    console.print(plain(sentence))
+    for line in (*found.notes, *(f"plain path: {reason}" for reason in found.reasons), "", sentence):
+        console.print(plain(line))
+
+
+def show_texts(found: language.Report, title: str, sentence: str) -> None:
+    first, console, m, room = found.loops[0], printer(), found.machine, found.memory
+    answers = f"{found.answers} answers of {figure(found.length)} tokens an iteration"
+    console.print(plain(f"{title}, {answers}, {m['cores']} cores, --threads {m['threads']}"))
+    console.print(f"{first['steps_per_second']:,.0f} tokens/s\n")
+    console.print(table(found.loops, found.floors, language.MEANS))
+    kept = {name.replace("_", " "): x for name, x in room.items() if x and name not in ("peak", "before", "floor")}
+    console.print(f"""
+us: microseconds for each token sampled; the clock's own {first["clock"]:.1%} is subtracted
+floors: {m["multiply_adds_per_token"]:,.0f} multiply-adds a token, attention's own left out, at this machine's {m["gflops"]:.3g} GFLOP/s;
+of sampling also {mib(m["weight_bytes"])} of weights for each token position at {m["read_gb_per_s"]:.3g} GB/s: its {found.bound} is more
+memory: {mib(room["peak"])} at its peak, {mib(room["before"])} before there was a model; floor {mib(room["floor"])}:
+{", ".join(f"{name} {mib(x)}" for name, x in kept.items())}""")
+    for line in (*found.notes, "", sentence):
+        console.print(plain(line))
+
+
+def mib(size: float) -> str:
+    return f"{figure(size / 2**20)} MiB"
 
 
 def path(found: Report) -> str:
     return "fused" if found.fused else "plain"
 
 
-def table(found: Report) -> Table:
-    first, other = found.loops[0], found.loops[1] if len(found.loops) > 1 else None
+def table(
+    loops: list[dict[str, Any]], floors: dict[str, float | None], means: dict[str, str], ratio: float | None = None
+) -> Table:
+    first, other = loops[0], loops[1] if len(loops) > 1 else None
     shown = Table(box=None, header_style="bold", pad_edge=False)
     shown.add_column("part")
     for title in ("share", "us", "floor", "floor/us", *(("plain us", "plain/fused") if other else ())):
         shown.add_column(title, justify="right")
     shown.add_column("")
     for part, us in first["us_of"].items():
-        floor = found.floors[part]
+        floor = floors[part]
         cells = [f"{first['share'][part]:.1%}", figure(us), figure(floor), f"{floor / us:.0%}" if floor and us else "-"]
         if other:
             slow = other["us_of"][part]
             cells += [figure(slow), figure(slow / us if us else None)]
-        shown.add_row(part, *cells, MEANS[part])
+        shown.add_row(part, *cells, means[part])
     cells = ["100.0%", figure(first["us"]), "", ""]
-    shown.add_row("all", *cells, *([figure(other["us"]), figure(found.ratio)] if other else []), "")
+    shown.add_row("all", *cells, *([figure(other["us"]), figure(ratio)] if other else []), "")
     return shown
 
 
