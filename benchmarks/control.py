@@ -53,7 +53,7 @@ STUDY = Study(
         ),
         Task("FrozenLake-v1 300k ppo", "ppo --env FrozenLake-v1 --steps 300000", 5, 0.7, 0.74),
         Task("Taxi-v4 1M ppo", "ppo --env Taxi-v4 --steps 1000000", 5, 7.5, 7.9),
-        Task("CliffWalking-v1 300k ppo", "ppo --env CliffWalking-v1 --steps 300000", 5, -13, -13),
+        Task("CliffWalking-v1 300k ppo", "ppo --env CliffWalking-v1 --steps 300000", 10, -13, -13, "nine"),
     ),
 )
 

@@ -57,13 +57,16 @@ STUDY = Study(
 )
 
 
-def change(own: Result, base: Result) -> str:
-    """The difference of the means, and 95 % of it over seeds drawn with replacement."""
+def cell(own: Result, base: Result) -> str:
+    """The mean, and how far it is from the recipe's, with 95 % of that over seeds drawn with replacement."""
+    mean, than = own["verdict"]["mean"], base["verdict"]["mean"]
+    if mean is None or than is None or own is base:
+        return "-" if mean is None else f"{mean:.0f}"
     x, y = (np.array([r["deterministic"] for r in found["runs"]]) for found in (own, base))
     draw = np.random.default_rng(0)
     apart = centre(draw.choice(x, (DRAWS, len(x)))) - centre(draw.choice(y, (DRAWS, len(y))))
     low, high = np.percentile(apart, [2.5, 97.5])
-    return f"{x.mean() - y.mean():+.0f} [{low:+.0f}, {high:+.0f}]"
+    return f"{mean:.0f}, {x.mean() - y.mean():+.0f} [{low:+.0f}, {high:+.0f}]"
 
 
 def table(results: dict[str, Result]) -> list[str]:
@@ -75,7 +78,7 @@ def table(results: dict[str, Result]) -> list[str]:
             if own is None or base is None:
                 cells.append("its recipe" if name in ENVS[env][:2] else "discrete actions" if name in ENVS[env] else "")
             else:
-                cells.append(f"{own['verdict']['mean']:.0f}" + ("" if own is base else f", {change(own, base)}"))
+                cells.append(cell(own, base))
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 

@@ -66,8 +66,17 @@ def run(task: Task, seed: int, out: Path) -> Result:
     found |= {"settings": tomllib.loads(configs[0].read_text()), "training": statistics.fmean(last) if last else None}
     if task.rule == "mixture":
         return found | {"deterministic": mixture_distance(folder)}
-    evaluations = json.loads(next((folder / "eval").glob("*.json")).read_text())["evaluations"]
-    return found | {"deterministic": evaluations[0]["mean"], "sampled": evaluations[1]["mean"]}
+    means = evaluated(folder)
+    if means["deterministic"] is None:
+        print(f"{task.name}, seed {seed}: {done.stdout}", file=sys.stderr)
+    return found | means
+
+
+def evaluated(folder: Path) -> Result:
+    """The means of a run's evaluation; None where it failed, as that of a policy does that never ends an episode."""
+    files = [*(folder / "eval").glob("*.json")]
+    kinds = json.loads(files[0].read_text())["evaluations"] if files else [{"mean": None}] * 2
+    return {"deterministic": kinds[0]["mean"], "sampled": kinds[1]["mean"]}
 
 
 def mixture_distance(folder: Path) -> float:
@@ -96,13 +105,26 @@ def interval(values: list[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def stated(found: Result, digits: int) -> str:
+    """A verdict's mean and interval."""
+    if found["mean"] is None:
+        return "-"
+    low, high = (f"{x:.{digits}f}" for x in found["interval"])
+    return f"{found['mean']:.{digits}f} [{low}, {high}]"
+
+
 def verdict(task: Task, runs: list[Result]) -> Result:
-    """The centre and its interval over seeds, and whether the bar is met."""
+    """The centre and its interval over seeds, and whether the bar is met: never where one of them has no evaluation."""
     finals = [r["deterministic"] for r in runs]
-    found: Result = {"mean": float(centre(np.array(finals))), "interval": interval(finals)}
+    without = finals.count(None)
+    found: Result = {"mean": None, "interval": None}
+    if not without:
+        found = {"mean": float(centre(np.array(finals))), "interval": interval(finals)}
     for kind in ("sampled", "training"):
         known = [r[kind] for r in runs if r.get(kind) is not None]
         found[kind] = float(centre(np.array(known))) if known else None
+    if without:
+        return found | {"met": False, "bar": f"{without} of {len(runs)} seeds without an evaluation"}
     if task.threshold is None:
         return found | {"met": True, "bar": ""}
     if task.rule == "nine":
@@ -122,11 +144,10 @@ def page(study: Study, results: dict[str, Result]) -> str:
     ]
     for name, r in results.items():
         v, digits = r["verdict"], 4 if "rock" in name else 1
-        low, high = (f"{x:.{digits}f}" for x in v["interval"])
         others = " | ".join("" if v[kind] is None else f"{v[kind]:.1f}" for kind in ("sampled", "training"))
         seconds = statistics.median(x["seconds"] for x in r["runs"])
         aim = "" if r["aim"] is None else f"{r['aim']:g}"
-        row = f"| {name} | {len(r['runs'])} | {v['mean']:.{digits}f} [{low}, {high}] | {others} | {v['bar']} | {aim} |"
+        row = f"| {name} | {len(r['runs'])} | {stated(v, digits)} | {others} | {v['bar']} | {aim} |"
         lines.append(f"{row} {'yes' if v['met'] else '**no**'} | {seconds:.0f} |")
     lines += ["", "Commands, seeds 0, 1, ... each with `--seed N`:", "", "```sh"]
     lines += [f"logpi train {r['command']}" for r in results.values()]
@@ -194,11 +215,8 @@ def main(study: Study, render: Callable[[Study, dict[str, Result]], str] = page)
         for task, running in asked:
             runs = [x.result() for x in running]
             found = verdict(task, runs)
-            low, high = found["interval"]
-            told = (
-                f"{found['mean']:9.2f} [{low:.2f}, {high:.2f}]  {found['bar']}  {'met' if found['met'] else 'NOT MET'}"
-            )
-            print(f"{task.name:45s} {told}", flush=True)
+            met = "met" if found["met"] else "NOT MET"
+            print(f"{task.name:45s} {stated(found, 2)}  {found['bar']}  {met}", flush=True)
             keep(file, study, task, {"verdict": found, "runs": runs, "about": about}, results)
     finally:
         pool.shutdown(cancel_futures=True)

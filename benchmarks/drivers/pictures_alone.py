@@ -17,7 +17,7 @@ x = torch.rand(rows, 4, 84, 84).contiguous(memory_format=torch.channels_last)
 
 
 def iteration() -> None:
-    """Acting step by step, V of the batch once more, and the update's forward and backward passes."""
+    """Acting step by step, and the update's forward and backward passes; V of the batch and what is measured are left out."""
     with torch.no_grad():
         for t in range(asked["length"]):
             net(x[t * envs : (t + 1) * envs])

@@ -10,6 +10,7 @@ from torch import nn
 
 from logpi.errors import LogpiError
 from logpi.policy import build_policy
+from logpi.policy.encoder import MANY, Flat
 from logpi.policy.networks import Normaliser, mlp, orthogonal, trunk
 
 F64 = torch.float64
@@ -205,3 +206,19 @@ def test_a_network_of_pictures_too_large_for_them_is_refused():
     with pytest.raises(LogpiError, match=r"The nature network needs pictures of 36 pixels a side, not .*: use small"):
         build_policy(seen, ACTIONS, pictures="nature")
     assert build_policy(seen, ACTIONS).act(seen.sample()[None]).shape == (1,)
+
+
+def test_many_pictures_at_once_are_flattened_as_few_are_gradients_included(monkeypatch):
+    torch.manual_seed(0)
+    layer, shape = Flat(3 * 4 * 5, 7), (MANY, 3, 4, 5)
+    x = torch.randn(shape).contiguous(memory_format=torch.channels_last).requires_grad_()
+    assert torch.equal(layer(x[: MANY - 1]), nn.functional.linear(x[: MANY - 1].flatten(1), layer.weight, layer.bias))
+    inputs, pull = [x, *layer.parameters()], torch.randn(MANY, 7)
+    found = [layer(x), *torch.autograd.grad(layer(x), inputs, pull)]
+    assert type(layer(x).grad_fn.next_functions[0][0]).__name__ == "ConvolutionBackward0", "by oneDNN's kernel"
+    monkeypatch.setattr("logpi.policy.encoder.MANY", MANY + 1)
+    for one, other in zip(found, [layer(x), *torch.autograd.grad(layer(x), inputs, pull)], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+    assert torch.equal(
+        layer.double()(x.double()), nn.functional.linear(x.double().flatten(1), layer.weight, layer.bias)
+    )

@@ -1,5 +1,6 @@
 """A run is evaluated in what it was trained on: backend, options and wrappers, and what is given over them is seen."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -56,6 +57,26 @@ def test_options_stand_over_the_runs_own(call: Call) -> None:
     ]
     assert steps[0] != steps[1], "a loop on firm ice, and somewhere else on slippery"
     assert call("eval", str(run), "--episodes", "2", "--env-options", "is_slippery=true")[0] == 0
+
+
+def test_another_question_in_an_environment_is_another_file_that_says_which(call: Call) -> None:
+    run = trained(call, "--env", "FrozenLake-v1", "--env-options", "is_slippery=false", "map_name=4x4")
+    Path("lake.py").write_text("import gymnasium\ndef Lake():\n    return gymnasium.make('FrozenLake-v1')\n")
+    limit = ("--wrap", "gymnasium.wrappers:TimeLimit(max_episode_steps=3)")
+    own = ("--env-options", "map_name=4x4", "is_slippery=true", "is_slippery=false")
+    slippery, mine = ("--env-options", "is_slippery=true"), ("--env", "./lake.py:Lake")
+    for more in ((), own, slippery, mine, (*mine, *limit)):
+        assert call("eval", str(run), "--episodes", "2", *more)[0] == 0
+    assert call("eval", str(min((run / "checkpoints").iterdir())), "--episodes", "2")[0] == 0
+    found = {x.name.partition("-")[2]: json.loads(x.read_text()) for x in (run / "eval").iterdir()}
+    first, slips, newest, short, lake = sorted(found)
+    assert [x.partition("seed10000-2")[2] for x in (first, newest, lake)] == [".json"] * 3, "the run's own has no mark"
+    assert slips.endswith("-2-env_options-is_slippery_true_map_name_4x4.json")
+    assert short.endswith("-2-wrap-gymnasium.wrappers_TimeLimit_max_episode_steps_3.json")
+    asked = [(found[x]["env_options"], found[x]["wrap"]) for x in (newest, slips, lake, short)]
+    firm = "is_slippery=false", "is_slippery=true"
+    assert asked == [*(([ice, "map_name=4x4"], []) for ice in firm), ([], []), ([], [limit[1]])]
+    assert [max(found[x]["evaluations"][1]["lengths"]) <= 3 for x in (lake, short)] == [False, True]
 
 
 def test_another_wrapper_than_the_runs_is_told(call: Call) -> None:

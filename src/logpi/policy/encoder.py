@@ -6,12 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv2d
 
 from logpi.errors import LogpiError
 from logpi.layout import Piece, Seen, channels_last, sides
 from logpi.policy.networks import Build, Layers, mlp, orthogonal, trunk
 
 SMALLEST = 36  # pixels a side that the convolutions of `nature` need
+MANY = 128  # pictures at once, from which on a convolution of their size is faster than a product
 PIECE = 256  # pictures that go through at once where no gradient needs them: what they leave behind stays in the cache
 
 
@@ -24,6 +26,20 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.convs[1](self.convs[0](x.relu()).relu())
+
+
+class Flat(nn.Linear):
+    """A linear layer of all that pictures hold, [N, C, H, W] -> [N, features].
+
+    Of many on a CPU it is a convolution of their size: oneDNN's runs at twice the speed of MKL's product on AMD's processors.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        many = not torch.compiler.is_compiling() and len(x) >= MANY
+        if not many or x.dtype != torch.float32 or x.device.type != "cpu":
+            return super().forward(x.flatten(1))
+        weight = self.weight.unflatten(1, x.shape[1:]).contiguous(memory_format=torch.channels_last)
+        return conv2d(x, weight, self.bias).flatten(1)
 
 
 def nature(channels: int) -> list[nn.Module]:
@@ -70,10 +86,10 @@ class Picture(nn.Module):
         if kind == "nature" and min(high, wide) < SMALLEST:
             raise LogpiError(f"The nature network needs pictures of {SMALLEST} pixels a side, not {shape}: use small.")
         layers, self.width = PICTURES[kind]
-        convolutions = Layers(*layers(channels), nn.Flatten())
+        convolutions = Layers(*layers(channels), nn.Identity())  # checkpoints name what follows by its place
         with torch.no_grad():
-            flat = convolutions(torch.zeros(1, channels, high, wide)).shape[1]
-        self.body: Any = convolutions.append(orthogonal(nn.Linear(flat, self.width), math.sqrt(2))).append(nn.ReLU())
+            flat = convolutions(torch.zeros(1, channels, high, wide)).numel()
+        self.body: Any = convolutions.append(orthogonal(Flat(flat, self.width), math.sqrt(2))).append(nn.ReLU())
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.reshape(-1, *self.shape)

@@ -143,10 +143,26 @@ def environment_of(
     if is_path(name) and env is None:
         raise LogpiError(f"This run used an environment of yours ({name}): pass it again, --env {name}.")
     same = name == trained.get("env")
-    around = wrap if wrap and not same else wrappers(trained.get("wrap", []), wrap, f"{run / 'config.toml'}")
-    options = [*(trained.get("env_options", []) if same else ()), *env_options]
-    construct = envs.construction(name, options, around, trained.get("masks", "obs"))
+    own, asked = surroundings(run, env, wrap, env_options)
+    around = wrap if wrap and not same else wrappers(own["wrap"], wrap, f"{run / 'config.toml'}")
+    construct = envs.construction(name, asked["env_options"], around, trained.get("masks", "obs"))
     return name, construct, trained.get("backend", "auto") if same else "auto"
+
+
+def surroundings(
+    run: Path, env: str | None, wrap: Sequence[str], env_options: Sequence[str]
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """(options and wrappers that the run has for this environment, those that are asked for)."""
+    trained = _trained_on(run, env)
+    same = env in (None, trained.get("env"))
+    options, around = trained.get("env_options", []) if same else [], trained.get("wrap", [])
+    asked = {"env_options": _settled([*options, *env_options]), "wrap": [*wrap] if wrap and not same else around}
+    return {"env_options": _settled(options), "wrap": around}, asked
+
+
+def _settled(options: Sequence[str]) -> list[str]:
+    """'key=value' of every key, the last one that was given, in one order."""
+    return sorted({text.partition("=")[0]: text for text in options}.values())
 
 
 def is_text(run: Path) -> bool:
@@ -174,14 +190,10 @@ def own_settings(run: Path) -> Text:
     return config.fill(Text(), {} if is_model(run) else _trained_on(run, ""), str(run / "config.toml"))
 
 
-def otherwise(run: Path, asked: dict[str, Any]) -> str:
+def otherwise(own: dict[str, Any], asked: dict[str, Any]) -> str:
     """What was asked otherwise than by the run itself, as a part of a file's name."""
-    own = own_settings(run)
-    told = {k: asked[k] for k in QUESTION if asked[k] != getattr(own, k)}
-    parts = [
-        f"{k}-{'+'.join(v) if isinstance(v, tuple) else v}" for k, v in told.items() if k != "task"
-    ]  # it has a place of its own
-    mark = "-".join(parts)
+    told = {k: asked[k] for k in own if asked[k] != own[k]}
+    mark = "-".join(f"{k}-{'+'.join(x) if isinstance(x, tuple | list) else x}" for k, x in told.items())
     return f"-{safe(mark) if len(mark) <= READABLE else sha256(mark.encode()).hexdigest()[:16]}" if mark else ""
 
 
@@ -191,8 +203,8 @@ def must_be_typed(settings: Text, task: str | None) -> None:
         raise LogpiError(f"This run used a task of yours ({settings.task}): pass it again, --task {settings.task}.")
 
 
-def text_kinds(run: Path, policy: Any, given: Any) -> tuple[str, list[Evaluation], dict[str, Any]]:
-    """(the task, greedy answers and sampled ones, what else is known of these) of a language model's run."""
+def text_kinds(run: Path, policy: Any, given: Any) -> tuple[str, list[Evaluation], dict[str, Any], str]:
+    """(the task, greedy answers and sampled ones, what else is known of these, the file's mark) of a language model's run."""
     from logpi.lm.answers import answers
     from logpi.lm.generate import Sampling
 
@@ -212,7 +224,8 @@ def text_kinds(run: Path, policy: Any, given: Any) -> tuple[str, list[Evaluation
         none = {0.0, 1.0, *(x.failed for x in judges.judges)}  # a failed reward is no pass
     if none >= {x for row in found.rewards for x in row}:
         more["pass_at"] = passing.table([[x == 1 for x in row] for row in found.rewards])
-    return settings.where, [greedy, of_prompts(found, False)], more
+    own = {k: getattr(own_settings(run), k) for k in QUESTION if k != "task"}  # which has a place of its own
+    return settings.where, [greedy, of_prompts(found, False)], more, otherwise(own, more)
 
 
 def _trained_on(run: Path, env: str | None) -> dict[str, Any]:

@@ -48,10 +48,13 @@ class Eval:
     allow_nonfinite: bool = False  # weights with NaN, too
 
 
-def kinds_of(run: Path, policy: Policy, given: Eval) -> tuple[str, list[room.Evaluation], dict[str, Any]]:
-    """(the environment, deterministic actions and sampled ones, nothing more)."""
-    env, construct, backend = room.environment_of(run, given.env, given.wrap, given.env_options)
-    return env, [room.evaluate(policy, construct, given.episodes, d, given.seed, backend) for d in (True, False)], {}
+def kinds_of(run: Path, policy: Policy, given: Eval) -> tuple[str, list[room.Evaluation], dict[str, Any], str]:
+    """(the environment, deterministic actions and sampled ones, its options and wrappers, the file's mark)."""
+    asked = given.env, given.wrap, given.env_options
+    env, construct, backend = room.environment_of(run, *asked)
+    kinds = [room.evaluate(policy, construct, given.episodes, d, given.seed, backend) for d in (True, False)]
+    own, more = room.surroundings(run, *asked)
+    return env, kinds, more, room.otherwise(own, more)
 
 
 def must_be_for(run: Path, given: Eval, text: bool) -> None:
@@ -82,9 +85,8 @@ def main(args: list[str]) -> None:
         text = room.is_text(run)
         must_be_for(run, given, text)
         policy = load(run, given.network, allow_nonfinite=given.allow_nonfinite)
-        env, kinds, more = (room.text_kinds if text else kinds_of)(run, policy, given)
-        mark = mark_of(given) + (room.otherwise(run, more) if text else "")
-        file = room.write(run, env, given.seed, kinds, more, mark)
+        env, kinds, more, mark = (room.text_kinds if text else kinds_of)(run, policy, given)
+        file = room.write(run, env, given.seed, kinds, more, mark_of(given) + mark)
         if len(given.runs) > 1:
             print(run)
         for kind in kinds:
