@@ -40,4 +40,4 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.5)
     if close:
         return f" Did you mean {folded[close[0]]}?"
-    return f" There is: {', '.join(known)}." if known and len(known) <= 20 else ""
+    return f" There is: {', '.join(known)}." if known and len(known) <= 24 else ""

@@ -65,7 +65,7 @@ def test_help_is_there_at_once_and_imports_nothing_heavy() -> None:
 
 MISTAKES = {
     "trian ppo": "Did you mean train?",
-    "--verson": "There is: bench, compare, completion, doctor, eval, exact, export, generate, methods, play, plot, resume, reward-model, runs, sft, show, tokens, track, train, variance.",
+    "--verson": "There is: bench, compare, completion, doctor, eval, exact, export, generate, lab, methods, play, plot, resume, reward-model, runs, sft, show, tokens, track, train, variance.",
     "train pppo": "Did you mean ppo?",
     "train PPO": "Did you mean ppo?",
     "train --steps 3": "The method comes first",
