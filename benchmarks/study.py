@@ -63,7 +63,9 @@ def run(task: Task, seed: int, out: Path) -> Result:
     curve = [(row["steps"], row["return"]) for row in rows if row["return"] is not None]
     last = [value for steps, value in curve if steps >= 0.9 * rows[-1]["steps"]]
     found = {"seed": seed, "seconds": time.perf_counter() - began, "curve": curve[:: max(1, len(curve) // 100)]}
-    found |= {"settings": tomllib.loads(configs[0].read_text()), "training": statistics.fmean(last) if last else None}
+    settings = tomllib.loads(configs[0].read_text())
+    settings["train"].pop("out")  # a folder of this machine
+    found |= {"settings": settings, "training": statistics.fmean(last) if last else None}
     if task.rule == "mixture":
         return found | {"deterministic": mixture_distance(folder)}
     means = evaluated(folder)
