@@ -1,6 +1,9 @@
-"""Which device, how wide its floats are, and on how many threads."""
+"""Which device, how wide its floats are, on how many threads, and what it keeps of memory that is free again."""
 
+import ctypes
 import os
+import sys
+from typing import Any
 
 import torch
 from torch import nn
@@ -8,6 +11,8 @@ from torch import nn
 from logpi.errors import LogpiError
 
 SMALL = 5_000_000  # parameters of a language model up to which one thread is fastest
+SHAPES = "64"  # of bfloat16 products whose kernels oneDNN keeps; by itself 1,024, some 0.3 MB each, and texts have ever new lengths
+MUCH = 2**29  # bytes of free memory that the C library may keep: given back, they are cleared again when they are used
 
 
 def pick(name: str) -> str:
@@ -33,3 +38,29 @@ def threads_for(asked: int | None, parameters: float) -> int:
 def widest(device: torch.device | str) -> torch.dtype:
     """float64, for sums and statistics; float32 on a device that has no float64 (mps)."""
     return torch.float32 if torch.device(device).type == "mps" else torch.float64
+
+
+def few_kernels() -> None:
+    """Of bfloat16 products on the CPU. It counts if it is said before the first of them, and not over the user's own setting."""
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", SHAPES)
+
+
+class Heap(ctypes.Structure):
+    """mallinfo2 of the GNU C library, in bytes."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+    ]
+
+
+def give_back(most: int = MUCH) -> None:
+    """To the system, what the C library keeps of freed memory, where that is more than `most` bytes.
+
+    Keys and values of a rollout would else stay as holes beside what an update needs.
+    """
+    library: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if hasattr(library, "mallinfo2"):
+        library.mallinfo2.restype = Heap
+        if library.mallinfo2().fordblks > most:
+            library.malloc_trim(0)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from logpi.device import give_back
 from logpi.errors import LogpiError
 from logpi.fast.decoding import decoder_for
 from logpi.lm.cache import cache_for, rows_may_change, select
@@ -82,6 +83,7 @@ def generate(
     with torch.inference_mode():
         tokens, log_pi, length, ended = (torch.cat(x) for x in zip(*room(said, len(seeds)), strict=True))
         found = [x[:, : int(length.max())] for x in (tokens, log_pi)]
+    give_back()
     return Completions(*(x.clone() for x in (*found, length, ended)))  # which a gradient may pass
 
 

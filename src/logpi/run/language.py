@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 
-from logpi.device import pick, threads_for, use_threads
+from logpi.device import few_kernels, pick, threads_for, use_threads
 from logpi.errors import LogpiError, short
 from logpi.lm.pretrained import SIZES
 from logpi.loop import Parts
@@ -51,7 +51,7 @@ class Text:
     beta2: Fraction = 0.95  # of Adam: near 1 it remembers the size of old gradients, and steps shrink with the signal
     reference: str | None = None  # model folder that is pi_ref; else the first policy
     value_model: str | None = None  # V's own: a folder, or copy, of the policy; else V is a head on the policy
-    micro: Count = 16384  # tokens through the model at once: memory only
+    micro: Count | None = None  # tokens through the model at once: memory only; else as many as 128 MiB are kept for
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"  # where tensors live
     dtype: Literal["float32", "float64"] = "float32"  # of parameters
     bf16: bool = False  # the model computes in bfloat16, log pi stays float32
@@ -64,11 +64,14 @@ class Text:
 def assemble(method: Any, settings: Text, name: str, weights: Path | None, engine: Any = None) -> Parts:
     """Everything that `loop` needs, built from one seed. weights: a checkpoint, whose model is taken. engine: the caller's own."""
     must_have_transformers()
+    from logpi.lm.at_once import tokens_at_once
     from logpi.lm.lora import must_have_rank
 
     must_have_rank(settings.lora, settings.lora_alpha)
     if settings.bf16 and settings.dtype != "float32":
         raise LogpiError(f"--bf16 computes with float32 parameters, and --dtype is {settings.dtype}: leave one away.")
+    if settings.bf16:
+        few_kernels()
     settings = at_home(settings)
     device, task = pick(settings.device), (rewards := rewards_of(settings)).task
     seeds = torch.randint(2**31, (4,), generator=torch.Generator().manual_seed(settings.seed)).tolist()
@@ -88,7 +91,8 @@ def assemble(method: Any, settings: Text, name: str, weights: Path | None, engin
         must_fit(policy, task, limit)
     optimizer, critic_optimizer = optimizers(method, settings.optimizer, policy, critic, 1e-8, settings.beta2)
     chance = torch.Generator(device).manual_seed(seeds[2])
-    collect = collector(method, settings, rewards, limit, chance, engine_of(settings, engine))
+    micro = settings.micro or tokens_at_once(policy)
+    collect = collector(method, settings, rewards, limit, chance, micro, engine_of(settings, engine))
     collect.note = note
     return Parts(
         method=method,
@@ -100,7 +104,7 @@ def assemble(method: Any, settings: Text, name: str, weights: Path | None, engin
         critic_optimizer=critic_optimizer,
         generator=torch.Generator().manual_seed(seeds[3]),
         state={"iteration": 0, "steps": 0, "horizon": settings.steps, "progress": 0.0},
-        micro=settings.micro,
+        micro=micro,
         config={"method": {"name": name} | dataclasses.asdict(method), "run": dataclasses.asdict(settings)},
     )
 
@@ -130,7 +134,9 @@ def taught(policy: Tokens, settings: Text, task: Any) -> str:
     return f"warm-up: {sft.warm_up(policy, task, settings.seed, *how)} supervised steps"
 
 
-def collector(method: Any, settings: Text, rewards: Any, limit: int, chance: torch.Generator, engine: Any) -> Any:
+def collector(
+    method: Any, settings: Text, rewards: Any, limit: int, chance: torch.Generator, micro: int, engine: Any
+) -> Any:
     """What collects for a page: as many prompts as it says, each answered as often as it says."""
     from logpi.lm.correction import Correction
     from logpi.rollout.language import Language
@@ -140,7 +146,7 @@ def collector(method: Any, settings: Text, rewards: Any, limit: int, chance: tor
     sizes = (method.rows, prompts, group, limit)
     correction = Correction(settings.correction, settings.correction_over, settings.correction_limit)
     refill = option(method, "refill")
-    return Language(rewards.task, rewards, *sizes, chance, settings.seed, settings.micro, refill, engine, correction)
+    return Language(rewards.task, rewards, *sizes, chance, settings.seed, micro, refill, engine, correction)
 
 
 def must_have_transformers() -> None:

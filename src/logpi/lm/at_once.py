@@ -1,0 +1,38 @@
+"""How many tokens go through a language model at once."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+HELD = {"cpu": 2**27}  # bytes that a pass forward keeps for the one backward, at most
+ELSEWHERE = 2**32  # on an accelerator
+TEXTS = 32, 64  # tokens of the two texts that are measured
+
+
+def tokens_at_once(policy: Any) -> int:
+    """As many as `HELD` bytes are kept for, by what two short texts keep: more would only take more memory."""
+    context = policy.context or TEXTS[1]
+    short, long = (min(n, context) for n in TEXTS)
+    if short == long:
+        return HELD["cpu"]
+    each = (kept(policy, long) - kept(policy, short)) / (long - short)
+    device = policy.head.project.weight.device.type
+    return max(1, int(HELD.get(device, ELSEWHERE) / max(each, 1.0)))
+
+
+@torch.enable_grad()
+def kept(policy: Any, tokens: int) -> int:
+    """Bytes that log pi of so many tokens keeps for its gradient, parameters included."""
+    there: dict[int, Tensor] = {}
+
+    def keep(x: Tensor) -> Tensor:
+        there[x.untyped_storage().data_ptr()] = x
+        return x
+
+    ids = torch.zeros(1, tokens, dtype=torch.long, device=policy.head.project.weight.device)
+    with saved_tensors_hooks(keep, lambda x: x):
+        said = policy.head.log_prob(policy.hidden(ids)[0], ids[0])
+    del said
+    return sum(x.untyped_storage().nbytes() for x in there.values())

@@ -1,0 +1,71 @@
+"""How much of a language model's run lies in memory at once."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from lm.little import little
+
+from logpi import device
+from logpi.lm import at_once
+from logpi.lm.at_once import kept, tokens_at_once
+from logpi.methods import GRPO
+from logpi.run.language import Text
+from logpi.run.setup import assemble
+
+GIVES_BACK = """
+import sys, torch
+from logpi.device import give_back
+def held(): return next(int(x.split()[1]) for x in open("/proc/self/status") if x.startswith("VmRSS")) / 1024
+del [*[torch.zeros(5_000_000)]][0]  # from now on the C library keeps what is freed of less than that
+tensors = [torch.ones(1_000_000) for _ in range(60)]
+full, tensors = held(), tensors[1::2]  # every other one: the holes are not at the end
+holes = held()
+give_back(int(sys.argv[1]))
+print(full - holes, holes - held())
+"""
+
+
+def test_what_is_kept_grows_with_the_tokens_and_of_so_many_it_fits(monkeypatch):
+    policy = little(dtype=torch.float32)
+    few, more, many = (kept(policy, n) for n in (16, 32, 48))
+    assert many - more == pytest.approx(more - few, rel=0.1)
+    most = more + 2 * (many - more)  # what is kept for no token at all are parameters
+    monkeypatch.setitem(at_once.HELD, "cpu", most)
+    tokens = tokens_at_once(policy)
+    each = (many - few) / 32
+    assert 0.8 * most < tokens * each <= 1.1 * most
+    monkeypatch.setitem(at_once.HELD, "cpu", most // 4)
+    assert tokens_at_once(policy) == pytest.approx(tokens / 4, abs=1)
+
+
+def test_a_run_takes_so_many_unless_it_is_told(monkeypatch):
+    monkeypatch.setitem(at_once.HELD, "cpu", 2**20)
+    page = GRPO(starts=2, group=2)
+    own, told = (assemble(page, Text(task="copy", micro=micro), "grpo", None) for micro in (None, 48))
+    assert own.micro == own.collect.micro == tokens_at_once(own.policy) < 2**10
+    assert told.micro == told.collect.micro == 48
+
+
+def test_bfloat16_keeps_few_kernels_and_the_users_own_number_stays(monkeypatch):
+    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    monkeypatch.delenv(name, raising=False)
+    assemble(GRPO(starts=2, group=2), Text(task="copy", bf16=True), "grpo", None)
+    assert device.os.environ[name] == device.SHAPES
+    monkeypatch.setenv(name, "9")
+    device.few_kernels()
+    assert device.os.environ[name] == "9"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the GNU C library's")
+def test_memory_that_is_free_again_goes_back_where_it_is_much():
+    def freed(most: int) -> tuple[float, float]:
+        done = subprocess.run([sys.executable, "-c", GIVES_BACK, str(most)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        at_once, given = map(float, done.stdout.split())
+        return at_once, given
+
+    kept_at_once, given = freed(2**24)
+    assert kept_at_once < 20 and given > 80  # MiB, of 115 that were freed
+    assert freed(2**31)[1] < 20
