@@ -27,6 +27,7 @@ def gradient(world):
 def scatter():
     world = machine(steps=4)
     every, truth, variances = every_episode(world), gradient(world), []
+    side = max(float(gradients(world, Estimator(CREDITS[n]), every).abs().max()) for n in list(CREDITS)[:2]) + 1
     figure, axes = new(7.2, 3.6, 2)
     for x, name in zip(axes, ("total return", "reward-to-go"), strict=True):
         g, p = gradients(world, Estimator(CREDITS[name]), every), every.weight
@@ -38,10 +39,12 @@ def scatter():
         width, height = (2 * size.sqrt()).tolist()
         angle = float(torch.rad2deg(torch.atan2(direction[1, 0], direction[0, 0])))
         x.add_patch(Ellipse(tuple(mean.tolist()), width, height, angle=angle, fill=False, color=ORANGE, lw=1.5))
-        x.scatter(*g.T, s=1500 * p, color=BLUE, alpha=0.45, lw=0)
+        size = (40 * p.sqrt()).ceil() / 40  # few sizes: a small file
+        for r in size.unique():
+            x.plot(*g[size == r].T, "o", ms=40 * float(r), color=BLUE, alpha=0.4, mew=0)
         x.plot(*truth, "+", color=ORANGE, ms=12, mew=2)
         x.set(title=f"{name}: variance {covariance.trace():.1f}", xlabel="∂ log-odds when well")
-        x.set(xlim=(-9, 9), ylim=(-9, 9), aspect="equal")
+        x.set(xlim=(-side, side), ylim=(-side, side), aspect="equal")
     axes[0].set_ylabel("∂ log-odds when worn")
     assert variances[1] < variances[0] / 2 and variances[1] > 10 * truth.square().sum()
     return figure
