@@ -2,12 +2,16 @@
 
 import copy
 import math
+from typing import Any
 
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from style import BLUE, GREY, ORANGE, new, write
 from torch import Tensor
 
 from logpi import average, exact, objective, psi
+from logpi.batch import Batch
 from logpi.envs.tabular import bandit
 from logpi.exact import mdp
 from logpi.exact.problems import changed, linear
@@ -17,7 +21,7 @@ from logpi.policy.categorical import Categorical
 ARMS = (0.0, 0.2, 0.5, 1.0)
 
 
-def why():
+def why() -> Figure:
     told = demonstration.demo(demonstration.Params(rounds=200, lr=0.7), 3)
     path, mean = (torch.tensor(told["chase"][name], dtype=torch.float64) for name in ("path", "average"))
     centre = torch.full((3,), 1 / 3, dtype=torch.float64)
@@ -29,7 +33,9 @@ def why():
     left.plot(*(path @ corners).T, color=BLUE, lw=1, label="policy")
     left.plot(*(mean @ corners).T, color=ORANGE, lw=2, label="average so far")
     left.plot(*(centre @ corners), "o", color=GREY, ms=4)
-    for name, at, side, up in zip(("rock", "paper", "scissors"), corners, ("center",) * 3, ("top", "top", "bottom"), strict=True):
+    for name, at, side, up in zip(
+        ("rock", "paper", "scissors"), corners, ("center",) * 3, ("top", "top", "bottom"), strict=True
+    ):
         left.text(at[0], at[1] + (0.03 if up == "bottom" else -0.04), name, ha=side, va=up)
     left.set(aspect="equal", xlim=(-0.15, 1.15), ylim=(-0.14, 1.0))
     left.axis("off")
@@ -43,33 +49,33 @@ def why():
     return figure
 
 
-def slope():
+def slope() -> Figure:
     world = exact.find("five-states")
     truth = world.directions()[0].gradient
     along, theta = truth / truth.norm(), next(world.policy.parameters()).detach().clone()
     x = torch.linspace(-3.0, 3.0, 61, dtype=torch.float64)
 
     @torch.no_grad()
-    def J(step: Tensor) -> float:
+    def worth(step: Tensor) -> float:
         pi = mdp.probabilities(linear((theta + step * along.view_as(theta)).T), world.obs)
         return float(mdp.expected_return(world.table, pi, world.gamma, world.limit))
 
-    curve = torch.tensor([J(step) for step in x])
+    curve = torch.tensor([worth(step) for step in x])
     mean = exact.moments(world, surrogate(world.gamma), n=1).mean  # by score times return
-    tangent = J(torch.tensor(0.0)) + x * (mean @ along)
+    tangent = worth(torch.tensor(0.0)) + x * (mean @ along)
     near = x.abs() < 0.15
     assert (curve - tangent)[near].abs().max() < 0.005 < (curve - tangent).abs().max()
     figure, (left, right) = new(7.2, 3.2, 2)
     left.plot(x, curve, color=BLUE, label="J")
     left.plot(x[10:51], tangent[10:51], "--", color=ORANGE, label="mean of score × return")
-    left.plot(0, J(torch.tensor(0.0)), "o", color=BLUE)
-    left.set(xlabel="step along ∇J / |∇J|", ylabel="J", ylim=(0, curve.max() + 0.05))
-    left.legend(loc="lower right")
+    left.plot(0, worth(torch.tensor(0.0)), "o", color=BLUE)
+    left.set(xlabel="step along ∇J / |∇J|", ylabel="J", ylim=(0, curve.max() + 0.4))
+    left.legend(loc="upper left")
     mistakes(right, world)
     return figure
 
 
-def mistakes(axes, world):
+def mistakes(axes: Axes, world: exact.Problem) -> None:
     text = exact.find("sequences")
     rows = {
         "REINFORCE": (world, surrogate(world.gamma)),
@@ -78,8 +84,8 @@ def mistakes(axes, world):
         "mean over actions": (world, surrogate(world.gamma, mean=average.per_action)),
         "no end token": (text, without_the_end),
     }
-    for i, (name, (problem, L)) in enumerate(rows.items()):
-        told = exact.figures(exact.moments(problem, L, n=1), problem.directions()[0])
+    for i, (problem, estimate) in enumerate(rows.values()):
+        told = exact.figures(exact.moments(problem, estimate, n=1), problem.directions()[0])
         across = math.sqrt(max(0.0, told["relative_bias"] ** 2 - (1 - told["scale"]) ** 2))
         assert (told["relative_bias"] < 1e-10) == (i == 0)
         axes.barh([-i + 0.17, -i - 0.17], [told["scale"], across], 0.32, color=[BLUE, ORANGE])
@@ -89,19 +95,19 @@ def mistakes(axes, world):
     axes.text(0.42, -1.02 - 0.2, "across", color=ORANGE, va="center")
 
 
-def surrogate(gamma, f=lambda log_pi: log_pi, mean=average.per_episode):
-    def L(now, b):
+def surrogate(gamma: float, f: Any = lambda log_pi: log_pi, mean: Any = average.per_episode) -> Any:
+    def of(now: Any, b: Batch) -> Tensor:
         return mean(objective.score(f(now.log_pi), psi.total_return(b.reward, b.ended, gamma)), b.mask)
 
-    return L
+    return of
 
 
-def without_the_end(now, b):
+def without_the_end(now: Any, b: Batch) -> Tensor:
     each = objective.score(now.log_pi, psi.total_return(b.reward, b.ended))
     return average.per_episode(torch.where(b.action != 0, each, 0.0), b.mask)
 
 
-def probabilities_follow():
+def probabilities_follow() -> Figure:
     steps, lr, learners = 150, 0.4, 1000
     world = exact.from_table(bandit(ARMS), gamma=1.0, policy=linear(torch.zeros(2, 4, dtype=torch.float64)))
     policy, path = copy.deepcopy(world.policy), []
@@ -113,7 +119,9 @@ def probabilities_follow():
     path = torch.stack(path)
     best = pulls(steps, lr, learners)
     assert path[-1].argmax() == 3 and (path[1:, 3] > path[:-1, 3]).all()
-    assert (best[1].mean() - path[1, 3]).abs() < 4 * best[1].std() / learners**0.5  # one step: its mean is the exact one
+    assert (best[1].mean() - path[1, 3]).abs() < 4 * best[
+        1
+    ].std() / learners**0.5  # one step: its mean is the exact one
     assert best[20, :12].std() > 0.05  # each learner's path is its own
     figure, (left, right) = new(7.2, 3.2, 2)
     for arm, reward in enumerate(ARMS):

@@ -1,11 +1,13 @@
 """The figures of chapter 2: the noise of one episode, its growth with the episode's length, what gamma^t is for."""
 
 import torch
+from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 from style import BLUE, COLOURS, GREY, ORANGE, new, write
+from torch import Tensor
 
 from logpi import exact
-from logpi.exact import Choice, Estimator, mdp
+from logpi.exact import Choice, Estimator, Moments, Problem, mdp
 from logpi.lab.problems import every_episode, gradients, machine
 
 CREDITS = {
@@ -16,15 +18,15 @@ CREDITS = {
 }
 
 
-def moments(world, choice):
+def moments(world: Problem, choice: Choice) -> Moments:
     return exact.moments(world, exact.surrogate_of(Estimator(choice)), n=1)
 
 
-def gradient(world):
+def gradient(world: Problem) -> Tensor:
     return mdp.gradient(world.table, world.policy, world.obs, world.gamma, limit=world.limit)
 
 
-def scatter():
+def scatter() -> Figure:
     world = machine(steps=4)
     every, truth, variances = every_episode(world), gradient(world), []
     side = max(float(gradients(world, Estimator(CREDITS[n]), every).abs().max()) for n in list(CREDITS)[:2]) + 1
@@ -50,7 +52,7 @@ def scatter():
     return figure
 
 
-def length():
+def length() -> Figure:
     steps = list(range(1, 8))
     worlds = [machine(steps=n) for n in steps]
     squares = [float(gradient(w).square().sum()) for w in worlds]
@@ -69,7 +71,7 @@ def length():
     return figure
 
 
-def gammas():
+def gammas() -> Figure:
     figure, (left, right) = new(7.2, 3.3, 2)
     five = exact.find("five-states")
     gamma = torch.linspace(0.0, 1.0, 21, dtype=torch.float64)[1:]
