@@ -57,7 +57,7 @@ def epochs() -> Figure:
     left.set_ylim(-0.06, 0.09)
     left.legend(loc="upper left")
     clipped, free = reached(0.2), reached(1e9)
-    assert clipped[40] > 2 * clipped[8] and free[8] > 10 * clipped[8]  # it goes on; far slower
+    assert clipped[40] > 10 * clipped[1] and free[8] > 10 * clipped[8]  # it goes on; far slower
     for y, colour, name in ((free, ORANGE, "ratio"), (clipped, GREEN, "clip")):
         right.semilogy(range(1, 41), y[1:], color=colour, label=name)
     right.set(title="five states, batches of 8 episodes", xlabel="gradient steps on one batch", ylabel="KL(old || new)")
@@ -83,6 +83,8 @@ def reached(eps: float, steps: int = 40, batches: int = 100, n: int = 8) -> list
         total = sum(average.per_action(g, m) for g, m in zip(gain, mask, strict=True))
         (g,) = torch.autograd.grad(total, logits)
         logits = (logits + g).detach().requires_grad_()
+    outside = ((logits.log_softmax(-1)[which, s, a] - old).expm1().abs() > eps)[mask].double().mean()
+    assert eps > 1 or 0.45 < outside < 0.65
     return found
 
 
@@ -94,7 +96,8 @@ def cartpole() -> Figure:
     for eps, colour, mark, name in ((1e6, ORANGE, "o", "no clip"), (0.2, GREEN, "s", "clip 0.2")):
         told[name] = [r["kl"] for r in logpi.learn("ppo", "CartPole-v1", clip=eps, **settings)]
         ax.semilogy(range(1, len(told[name]) + 1), told[name], mark, color=colour, ls=":", lw=0.8, label=name)
-    assert max(told["clip 0.2"]) < 0.1 and max(told["no clip"]) > 1
+    held, free = (torch.tensor(told[name]) for name in ("clip 0.2", "no clip"))
+    assert held.max() < 0.1 and 50 < free.median() / held.median() < 200
     ax.set(xlabel="update", ylabel="mean KL(old || new)", xticks=range(1, 21, 3))
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
