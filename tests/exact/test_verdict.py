@@ -152,7 +152,7 @@ def own_mean(log_pi, reward, mask):
 
 
 PLANTED = {  # name: (loss, rows, words)
-    "end token masked": (lambda log_pi, reward, mask, action: right(log_pi, reward, mask & (action != 0)), 3, "No gradient ever reaches the end token: is it masked"),
+    "end token masked": (lambda log_pi, reward, mask, action: right(log_pi, reward, mask & (action != 0)), 3, "No gradient comes of the end token: is it masked"),
     "by the padded length": (loo_over(lambda mask: mask.shape[-1]), 2, "Only its length is wrong: .*a division by the longest length"),
     "by its own length": (loo_over(lambda mask: mask.sum(-1)), 3, r"cosine 0.9\d+, scale 0.4\d+ .* It is what .*average per_sequence expects"),
     "by the batch's length": (loo_over(lambda mask: mask.sum() / len(mask)), 3, r"cosine 0.99\d+, scale 0.4\d+ .* It is what .*average per_action expects"),

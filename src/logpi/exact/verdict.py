@@ -154,7 +154,7 @@ def silent(problem: Problem, surrogate: Surrogate, kind: str, rows: int) -> str:
     found = coefficients(problem, surrogate, kind, Draws(x, x.chance)).abs().sum(-1)
     for action in x.action[x.mask].unique().tolist():
         if not bool(found[x.mask & (x.action == action)].any()) and bool(found.any()):
-            return f"No gradient ever reaches {_action(problem, action)}: is it masked?"
+            return f"No gradient comes of {_action(problem, action)}: is it masked?"
     return ""
 
 

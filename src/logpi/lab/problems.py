@@ -43,7 +43,8 @@ def odds(theta: list[float]) -> Any:
 
 def every_episode(problem: Problem) -> Draws:
     """Each episode there is, [N, 1, 1, T], and its probability."""
-    return next(iter(batches(problem, Shape(1, 1), samples=0)[0]))
+    (whole,) = batches(problem, Shape(1, 1), samples=0)[0]  # a world of more episodes than fit is not for a picture
+    return whole
 
 
 def gradients(problem: Problem, page: Any, draws: Draws) -> Tensor:
