@@ -184,7 +184,7 @@ def judged() -> Figure:
     assert slope.abs().max() < 1e-12 and w[0] > 0
     reward = features @ w
     rows = []
-    for beta in torch.logspace(1.5, -1.3, 120, dtype=F64):
+    for beta in torch.logspace(2.0, -0.5, 120, dtype=F64):
         best = (p.log() + reward / beta).softmax(0)  # pi_ref exp(r / beta) / Z
         rows.append([float(x) for x in (best @ (best.log() - p.log()), best @ reward, best @ truth)])
     divergence, said, true = zip(*rows, strict=True)
