@@ -190,12 +190,12 @@ def judged() -> Figure:
     divergence, said, true = zip(*rows, strict=True)
     peak = max(range(len(true)), key=true.__getitem__)
     assert all(a < b for a, b in zip(said, said[1:], strict=False)) and true[0] < true[peak] > 0.2 + true[-1]
-    figure, (axes,) = new()
-    axes.plot(divergence, said, color=ORANGE, label="what the reward model says")
-    axes.plot(divergence, true, color=BLUE, label="worth in truth")
-    axes.plot(divergence[peak], true[peak], "o", color=BLUE)
-    axes.set(xlabel="KL of texts to the first policy, nats (beta falls to the right)", ylabel="mean over texts")
-    axes.legend(loc="upper left")
+    figure, (left, right) = new(columns=2)
+    left.plot(divergence, said, color=ORANGE)
+    right.plot(divergence, true, color=BLUE)
+    right.plot(divergence[peak], true[peak], "o", color=BLUE)
+    left.set(ylabel="mean reward, by the model", xlabel="KL to the first policy, nats")
+    right.set(ylabel="mean worth, in truth", xlabel="KL to the first policy, nats")
     return figure
 
 
