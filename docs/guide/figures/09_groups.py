@@ -22,7 +22,9 @@ def expected(problem: Problem, rows: int = 2, **choice) -> Moments:
 
 def binomial(p: Tensor, n: int) -> Tensor:
     """P(K = k) of n trials, [n + 1, ...]."""
-    return torch.distributions.Binomial(n, p, validate_args=False).log_prob(torch.arange(n + 1, dtype=F64)[:, None]).exp()
+    return (
+        torch.distributions.Binomial(n, p, validate_args=False).log_prob(torch.arange(n + 1, dtype=F64)[:, None]).exp()
+    )
 
 
 def std() -> Figure:
@@ -75,7 +77,9 @@ def length() -> Figure:
             if path[-1][0] > 0.9:
                 break
             found = expected(here, baseline="group_leave_one_out", average=average).mean
-            logits = logits + {"per_episode": 2, "per_action": 5, "per_sequence": 5}[average] * (here.jacobian @ found)[:15]
+            logits = (
+                logits + {"per_episode": 2, "per_action": 5, "per_sequence": 5}[average] * (here.jacobian @ found)[:15]
+            )
         accuracy, right, wrong = zip(*path, strict=True)
         axes.plot(accuracy, wrong, color=colour, label=f"{name}, wrong answers")
         axes.plot(accuracy, right, color=colour, ls="--", label=f"{name}, right answers")

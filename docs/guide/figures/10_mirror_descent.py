@@ -33,7 +33,7 @@ def corner() -> Figure:
     for plain, colour, name in ((True, ORANGE, "plain gradient"), (False, BLUE, "mirror step")):
         found = path(plain, eta, steps)
         gaps[plain] = (REWARD.max() - found @ REWARD)[1:]
-        left.plot(*(found @ corners).T, "o-", color=colour, ms=2, lw=1, label=name)
+        left.plot(*(found @ corners).T, "o-", color=colour, ms=2.5, lw=1, markevery=4)
         right.loglog(k, gaps[plain], color=colour, label=name)
     bound = -START[0] / (eta * k)  # KL(pi* || pi_0) / (eta k)
     assert (gaps[False] <= bound).all() and (gaps[False].diff() <= 1e-15).all()
