@@ -1,6 +1,8 @@
-"""The figures of chapter 9: what groups, averages, ratios and divergences do to the expected gradient of a language model, by enumeration."""
+"""The figures of chapter 9: what groups, averages, ratios and KLs do to the expected gradient of a language model, enumerated."""
 
 from functools import cache
+from itertools import pairwise
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -14,7 +16,7 @@ from logpi.exact.problems import changed
 F64 = torch.float64
 
 
-def expected(problem: Problem, rows: int = 2, **choice) -> Moments:
+def expected(problem: Problem, rows: int = 2, **choice: Any) -> Moments:
     """The mean and the variance of an estimator's gradient over every batch of one group."""
     estimator = Estimator(Choice(psi="total", **choice))
     return exact.moments(problem, exact.surrogate_of(estimator), estimator.rows, rows, symmetric=True)
@@ -93,7 +95,7 @@ def length() -> Figure:
     return figure
 
 
-def whole(now, b) -> Tensor:
+def whole(now: Any, b: Any) -> Tensor:
     """The importance weight of the whole text times its reward against the other's."""
     reward = b.reward.sum(-1)
     credit = reward - reward.flip(-1)
@@ -193,7 +195,7 @@ def judged() -> Figure:
         rows.append([float(x) for x in (best @ (best.log() - p.log()), best @ reward, best @ truth)])
     divergence, said, true = zip(*rows, strict=True)
     peak = max(range(len(true)), key=true.__getitem__)
-    assert all(a < b for a, b in zip(said, said[1:], strict=False)) and true[0] < true[peak] > 0.2 + true[-1]
+    assert all(a < b for a, b in pairwise(said)) and true[0] < true[peak] > 0.2 + true[-1]
     figure, (left, right) = new(columns=2)
     left.plot(divergence, said, color=ORANGE)
     right.plot(divergence, true, color=BLUE)
