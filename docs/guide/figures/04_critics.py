@@ -1,15 +1,20 @@
 """The figures of chapter 4: what stands in the place of the return, and what it costs. All of it is enumerated."""
 
+from typing import Any
+
 import torch
+from matplotlib.figure import Figure
 from style import BLUE, GREEN, GREY, ORANGE, new, write
+from torch import Tensor
 
 from logpi import exact, psi
+from logpi.batch import Batch
 from logpi.envs.tabular import Table
-from logpi.exact import Choice, Estimator
+from logpi.exact import Choice, Estimator, Problem
 from logpi.exact.problems import changed
 
 
-def judged(problem, episodes=1, **choice):
+def judged(problem: Problem, episodes: int = 1, **choice: Any) -> tuple[float, float]:
     """(relative bias, variance) of an estimator from batches of so many episodes."""
     page = Estimator(Choice(gamma=problem.gamma, **choice))
     found = exact.moments(problem, exact.surrogate_of(page), "episodes", episodes, symmetric=True)
@@ -17,7 +22,7 @@ def judged(problem, episodes=1, **choice):
     return told["relative_bias"], told["variance"]
 
 
-def credit():
+def credit() -> Figure:
     """The variance of each credit with exact V and Q; none of them is biased."""
     problem = exact.find("five-states")
     kinds = {
@@ -41,7 +46,7 @@ def credit():
     return figure
 
 
-def n_step():
+def n_step() -> Figure:
     """Bias and variance by n, for critics that are off by more and more."""
     ns, errors = (1, 2, 3, 4), (0.25, 0.5, 1.0)
     found = {
@@ -68,7 +73,7 @@ def n_step():
     return figure
 
 
-def sticky(stay, steps):
+def sticky(stay: float, steps: int) -> Problem:
     """Two states that the actions do not move: each step it stays with probability `stay`. What an action pays depends on the state."""
     move = torch.full((2, 2), 1 - stay, dtype=torch.float64) + (2 * stay - 1) * torch.eye(2, dtype=torch.float64)
     R = torch.tensor([[1.0, 0.0], [0.0, 2.0]], dtype=torch.float64)
@@ -78,10 +83,10 @@ def sticky(stay, steps):
     )
 
 
-def parallel():
+def parallel() -> Figure:
     """As many actions: of as many environments, or of one that changes slowly."""
 
-    def variance(problem, n):
+    def variance(problem: Problem, n: int) -> float:
         return judged(problem, n, psi="td", average="per_action", from_start=False)[1]
 
     counts = (1, 2, 3, 4, 6, 8)
@@ -108,10 +113,10 @@ def parallel():
     return figure
 
 
-def corrected(problem, clip):
+def corrected(problem: Problem, clip: float) -> tuple[float, float]:
     """(relative bias, variance) of V-trace with both clips there."""
 
-    def surrogate(now, b):
+    def surrogate(now: Any, b: Batch) -> Tensor:
         rho = (now.log_pi.detach() - b.log_pi).exp()
         ends = (b.terminated, b.truncated)
         _, credit = psi.vtrace(b.reward, b.value, b.value_next, *ends, problem.gamma, rho, 1.0, clip, clip)
@@ -122,7 +127,7 @@ def corrected(problem, clip):
     return told["relative_bias"], told["variance"]
 
 
-def vtrace():
+def vtrace() -> Figure:
     """Actions of an older policy: V-trace by its clip, against no correction at all."""
     problem = changed(exact.find("five-states"), drift=0.5)
     clips = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
