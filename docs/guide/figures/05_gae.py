@@ -33,7 +33,7 @@ def weights() -> Figure:
         axes.plot(found.tolist(), color=colour, label=rf"$\lambda$ = {lam:g}")
     axes.set_xlabel("l, steps on")
     axes.set_ylabel(r"weight of $\delta_{t+l}$")
-    axes.legend(loc="center right", bbox_to_anchor=(1.0, 0.45))
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
