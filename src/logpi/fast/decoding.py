@@ -1,7 +1,8 @@
 """One token more of each of many texts, by a decoder of the Llama family: transformers' layers without the Python around them.
 
 Weights that read the same input lie side by side, and in the type that computes; both are made anew for each rollout. Keys
-and values are those of lm/cache.py. What is not covered is asked of transformers.
+and values are those of lm/cache.py, in float32: attention in bfloat16 is no faster, and less exact. What is not covered is
+asked of transformers.
 """
 
 from dataclasses import dataclass
@@ -9,8 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding, linear, rms_norm, scaled_dot_product_attention, silu
+from torch.nn.functional import embedding, linear, rms_norm, silu
 
+from logpi.fast.attention import products
 from logpi.lm.cache import Slots, cache_for
 
 FAMILY = ("LlamaModel", "MistralModel", "Qwen2Model", "Qwen3Model")
@@ -32,10 +34,10 @@ def decoder_for(policy: Any, cache: Any, most: int) -> "Decoder | None":
 
 
 def begin(policy: Any, cache: Any, most: int) -> "Decoder":
-    dtype = torch.bfloat16 if policy.bf16 else policy.head.project.weight.dtype
+    dtype = policy.head.project.weight.dtype
     for layer in cache.layers:
         layer.room = [x.to(dtype) for x in layer.room]
-    return Decoder(policy.body, most, dtype)
+    return Decoder(policy.body, most, torch.bfloat16 if policy.bf16 else dtype)
 
 
 @torch.no_grad()
@@ -150,10 +152,10 @@ class Decoder:
         if layer.turned is not None:
             turning = rms_norm(turning.to(self.embed.dtype), (self.size,), None, self.eps) * layer.turned
         other = turning.unflatten(-1, (2, -1)).flip(2).flatten(2)  # each half where its other is
-        query, key = torch.addcmul(turning * turn[0], other, turn[1]).to(self.dtype).split((self.queries, self.keys), 1)
-        keys, values = slots.update(key[:, :, None], value[:, :, None])
-        said = scaled_dot_product_attention(query[:, :, None], keys, values, mask, enable_gqa=self.keys < self.queries)
-        return linear(said.flatten(1), *layer.out)
+        query, key = torch.addcmul(turning * turn[0], other, turn[1]).split((self.queries, self.keys), 1)
+        keys, values = slots.update(key[:, :, None], value[:, :, None].to(key.dtype))
+        said = products(query.unflatten(1, (self.keys, -1)), keys, values, self.size**-0.5, mask)
+        return linear(said.flatten(1).to(self.dtype), *layer.out)
 
     def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
         return rms_norm(x, x.shape[-1:], weight, self.eps).to(self.dtype)

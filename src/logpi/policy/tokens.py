@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from logpi import kl
 from logpi.batch import Batch
 from logpi.errors import LogpiError, short
+from logpi.fast import attention
 from logpi.lm.after import After, after
 from logpi.lm.chat import PROMPT, is_prompt
 from logpi.policy import common, movable
@@ -114,7 +115,7 @@ class Tokens(nn.Module):
 
     shared = True  # a critic is a head on the hidden states; False: a model of its own, which reads the rows
     pack = True  # minibatches are of whole rows, which differ in length
-    fast = True  # one token more of a text goes through fast/decoding.py where that covers the model
+    fast = True  # one token more of a text goes through fast/decoding.py, bfloat16 through fast/attention.py, where they cover the model
     uncovered: str | None = None  # why it does not; empty: it does; None: nobody has asked
     memory = normaliser = return_normaliser = mask = None
     spec: dict[str, Any]
@@ -193,6 +194,8 @@ class Tokens(nn.Module):
 
     def place(self, device: str | torch.device, dtype: torch.dtype) -> "Tokens":
         self.model.to(device, dtype)
+        if self.bf16 and self.fast:
+            attention.use(self.model)
         for x in (*self.model.parameters(), *self.model.buffers()):
             if x.data_ptr() % ALIGNED:  # as in a file; where a matrix begins decides the last bits of its products
                 x.data = x.data.clone()

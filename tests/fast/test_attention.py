@@ -1,0 +1,97 @@
+"""Attention as two products, beside transformers' own: the same values and gradients, and no less exact in bfloat16."""
+
+import pytest
+import torch
+from lm.families import family
+from torch import nn
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from logpi.fast import attention
+from logpi.lm import pretrained
+from logpi.policy.tokens import Tokens
+
+CAUSAL = torch.ones(7, 7, dtype=torch.bool).tril()
+MASKS = {
+    "none": None,
+    "padding": (CAUSAL & (torch.arange(7) >= 2)).expand(3, 1, 7, 7),
+    "a text read before": torch.ones(5, 7, dtype=torch.bool).tril(2).expand(3, 1, 5, 7),
+}
+
+
+class Layer(nn.Module):
+    """What transformers' function looks at."""
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.num_key_value_groups, self.is_causal = groups, True
+
+
+def heard(how, keys: int, mask, dtype=torch.float64):
+    """Values, and gradients of q, k and v; rows that see nothing are left out."""
+    chance = torch.Generator().manual_seed(0)
+    queries = 7 if mask is None else mask.shape[2]
+    q, k, v = (
+        torch.randn(3, h, t, 8, generator=chance, dtype=dtype).requires_grad_()
+        for h, t in ((4, queries), (keys, 7), (keys, 7))
+    )
+    said, _ = how(Layer(4 // keys), q, k, v, mask, scaling=0.3, dropout=0.0)
+    sees = torch.ones(queries, dtype=torch.bool) if mask is None else mask[0, 0].any(-1)
+    return [said[:, sees], *torch.autograd.grad(said[:, sees].square().sum(), (q, k, v))]
+
+
+@pytest.mark.parametrize("keys", [1, 2, 4])
+@pytest.mark.parametrize("mask", MASKS)
+def test_values_and_gradients_are_transformers_own(keys, mask, monkeypatch):
+    monkeypatch.setattr(attention, "short", lambda *_: True)
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    for one, other in zip(
+        heard(attention.attend, keys, MASKS[mask]), heard(sdpa_attention_forward, keys, MASKS[mask]), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+def test_only_short_bfloat16_on_the_cpu_without_more_is_taken():
+    q = torch.zeros(1, 2, 3, 4, dtype=torch.bfloat16)
+    mask = torch.ones(1, 1, 3, 3, dtype=torch.bool)
+    assert attention.short(q, q, mask, {"scaling": 1.0, "dropout": 0.0, "softcap": None})
+    long = torch.zeros(1, 2, attention.LONG + 1, 4, dtype=torch.bfloat16)
+    refused = [
+        (q.float(), q.float(), None, {}),
+        (long, long, None, {}),
+        (q, q, mask.float(), {}),
+        (q, q, mask.expand(1, 2, 3, 3), {}),
+        (q, q, mask, {"softcap": 30.0}),
+        (q, q, mask, {"dropout": 0.1}),
+        (q.to("meta"), q.to("meta"), None, {}),
+    ]
+    assert not any(attention.short(*x) for x in refused)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert attention.short(q.float(), q.float(), None, {})
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3", "mistral"])
+def test_a_model_in_bfloat16_is_no_further_from_float32_than_with_the_kernel(name, tmp_path):
+    model, tokenizer = family(name, torch.float32)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(1)), alpha=0.3)
+    ids = torch.randint(0, 5, (16, 40), generator=torch.Generator().manual_seed(0))
+    exact = Tokens(model, tokenizer).hidden(ids)
+    policy = Tokens(model, tokenizer, bf16=True)
+    kernel = policy.hidden(ids)
+    policy.place("cpu", torch.float32)
+    assert model.config._attn_implementation == attention.NAME
+    products = policy.hidden(ids)
+    one, other = ((x - exact).square().mean().sqrt() for x in (products, kernel))
+    assert 0 < one < 1.1 * other
+    pretrained.save(model, tokenizer, tmp_path / "saved")
+    assert attention.NAME not in (tmp_path / "saved" / "config.json").read_text()
+
+
+def test_what_is_off_or_float32_keeps_its_attention():
+    for fast, bf16 in ((False, True), (True, False)):
+        model, tokenizer = family("llama", torch.float32)
+        policy = Tokens(model, tokenizer, bf16=bf16)
+        policy.fast = fast
+        policy.place("cpu", torch.float32)
+        assert model.config._attn_implementation == "sdpa"
