@@ -105,16 +105,22 @@ def place_of(name: str) -> str:
 
 
 def source(target: str, text: str) -> dict[str, str] | None:
-    """What the last word of `text` names in a module of the library; a short module that it names no function of, whole."""
+    """The functions of a module that `text` names, else the whole module where it is short, or the classes that it names."""
     file = PACKAGE / target
     if file.suffix != ".py" or not file.is_file():
         return None
-    whole, module = file.read_text(), "logpi." + target.removesuffix(".py").replace("/", ".")
-    word = (re.findall(r"\w+", text) or [""])[-1]
-    named = [x for x in ast.parse(whole).body if isinstance(x, ast.FunctionDef | ast.ClassDef) and x.name == word]
+    whole, module, words = (
+        file.read_text(),
+        "logpi." + target.removesuffix(".py").replace("/", "."),
+        re.findall(r"\w+", text),
+    )
+    named = [x for x in ast.parse(whole).body if isinstance(x, ast.FunctionDef | ast.ClassDef) and x.name in words]
     if whole.count("\n") <= SHORT and not any(isinstance(x, ast.FunctionDef) for x in named):
         return {"name": file.stem, "module": module, "text": whole}
-    return {"name": word, "module": module, "text": ast.get_source_segment(whole, named[0]) or ""} if named else None
+    if not named:
+        return None
+    code = "\n\n\n".join(ast.get_source_segment(whole, x) or "" for x in named)
+    return {"name": ", ".join(x.name for x in named), "module": module, "text": code}
 
 
 def _title(text: str) -> str:

@@ -19,14 +19,6 @@ from math_core import LatexError, LatexToMathML
 
 from logpi.errors import LogpiError
 
-TAGS = set(
-    "math menclose merror mfrac mi mmultiscripts mn mo mover mpadded mphantom mroot mrow mspace msqrt mstyle msub msubsup msup "
-    "mtable mtd mtext mtr munder munderover".split()
-)
-ATTRIBUTES = set(
-    "accent accentunder class columnspan display displaystyle fence form largeop linethickness lspace mathvariant maxsize minsize "
-    "movablelimits notation rspace scriptlevel separator stretchy symmetric width height depth".split()
-)
 STYLES = {"text-align: right": "right", "text-align: left": "left", "padding-left:1em": "gap", "margin-left:-": "tight"}
 INLINE = r"(?<![\\\w$])\$(?![\s$])((?:\\.|[^\\$])+?)(?<!\s)\$(?![\w$])"
 BLOCK = re.compile(r"(?:^|\n) {0,3}\$\$(.+?)\$\$[ ]*(?:\n|$)", re.DOTALL)
@@ -41,11 +33,9 @@ def mathml(latex: str, block: bool = False) -> Element:
     names = re.sub(r"&(?!(?:amp|lt|gt|quot);)\w+;", lambda m: html.unescape(m[0]), text)
     found = ElementTree.fromstring(names)
     for x in found.iter():
-        assert x.tag in TAGS, f"{x.tag} in {latex}"
-        classes = [c for style, c in STYLES.items() if style in x.attrib.get("style", "")]
-        x.attrib = {k: v for k, v in x.attrib.items() if k in ATTRIBUTES} | (
-            {"class": " ".join(classes)} if classes else {}
-        )
+        style = x.attrib.pop("style", "")
+        classes = [name for said, name in STYLES.items() if said in style]
+        x.attrib |= {"class": " ".join(classes)} if classes else {}
         x.text = AtomicString(x.text) if x.text else None
     return found
 
