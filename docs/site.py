@@ -1,0 +1,46 @@
+"""The site's pages: README, docs/, benchmarks/*.md and what they link to, put together in build/site as they lie in the repository.
+
+`make docs` calls it before zensical. Links need no change where the pages lie as they do; only a link to a module of the library leads
+to its reference where there is one.
+"""
+
+import re
+import shutil
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+STAGE = ROOT / "build" / "site"
+LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
+REFERENCE = ROOT / "docs" / "reference"
+
+
+def pages() -> list[Path]:
+    single = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")]
+    return [*single, *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "benchmarks").glob("*.md"))]
+
+
+def stage() -> None:
+    shutil.rmtree(STAGE, ignore_errors=True)
+    beside = {ROOT / "docs" / "site.css"}
+    for page in pages():
+        text = page.read_text()
+        beside |= {page.parent / path.split("#")[0] for _, path in LINK.findall(text) if "://" not in path}
+        target = STAGE / page.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(LINK.sub(lambda m: _referred(m, page), text))
+    (STAGE / "README.md").rename(STAGE / "index.md")
+    shutil.copy(ROOT / "docs" / "nav.yml", STAGE)
+    for file in {x.resolve() for x in beside} - {x.resolve() for x in pages()}:
+        if file.is_file():
+            target = STAGE / file.relative_to(ROOT)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, target)
+
+
+def _referred(link: re.Match[str], page: Path) -> str:
+    """[psi.gae](../src/logpi/psi.py) as a link to the reference."""
+    return link[0]
+
+
+if __name__ == "__main__":
+    stage()
