@@ -1,6 +1,5 @@
 """How the site reads docstrings: they are plain text, so nothing in them is markup but code in backticks, lists and tables."""
 
-import ast
 import re
 from typing import Any
 
@@ -12,16 +11,17 @@ LINE = 8  # a line that ends so many letters early was ended on purpose
 
 
 class Plain(griffe.Extension):
-    """The text of each docstring as Markdown that shows it as it stands; the comment of a field as its docstring."""
+    """The text of each docstring as Markdown that shows it as it stands; the fields of a class as a table, with their comments."""
 
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
         if obj.docstring is not None:
             obj.docstring.value, obj.docstring.parser = markdown(obj.docstring.value), None
 
-    def on_attribute_instance(self, *, node: ast.AST | griffe.ObjectNode, attr: griffe.Attribute, **_: Any) -> None:
-        comment = re.search(r"  # (.*)$", attr.lines[0] if attr.lines else "")
-        if attr.docstring is None and comment and attr.parent is not None and attr.parent.is_class:
-            attr.docstring = griffe.Docstring(escaped(comment[1]), parent=attr)
+    def on_class_members(self, *, cls: griffe.Class, **_: Any) -> None:
+        fields = [(x, re.search(r"  # (.*)$", x.lines[0])) for x in cls.attributes.values() if x.lines]
+        rows = [f"| `{x.name}` | `{x.value}` | {escaped(said[1])} |" for x, said in fields if said and x.annotation is not None]
+        if rows and cls.docstring is not None:
+            cls.docstring.value += "\n\n| field | default | |\n|---|---|---|\n" + "\n".join(rows)
 
 
 def escaped(text: str) -> str:
