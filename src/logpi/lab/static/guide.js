@@ -10,7 +10,7 @@ const WORDS = { PRE: "Code", MATH: "Formula", TABLE: "Table", IMG: "Figure" };
 export function guide(root, name, page) {
   const leaving = new AbortController();
   const body = h("div", { class: "guide" });
-  const fit = () => body.querySelectorAll("pre, .display, .wide").forEach(reachable);
+  const fit = () => body.querySelectorAll("pre, .display, .wide, :scope > :is(p, ul, ol)").forEach(reachable);
   addEventListener("resize", fit, { signal: leaving.signal });
   get(`api/guide/${name}`, { signal: leaving.signal }).then((told) => {
     document.title = `${told.title} · logpi lab`;
@@ -49,7 +49,7 @@ function opens(button, shown) {
 /** What is wider than its place can be scrolled by the keyboard, and says what it is. */
 function reachable(x) {
   const wider = x.scrollWidth > x.clientWidth, word = WORDS[x.tagName] ?? WORDS[x.firstElementChild.tagName.toUpperCase()];
-  for (const [key, value] of [["tabindex", "0"], ["role", "region"], ["aria-label", word]]) {
+  for (const [key, value] of [["tabindex", "0"], ...(word ? [["role", "region"], ["aria-label", word]] : [])]) {
     if (wider) x.setAttribute(key, value);
     else x.removeAttribute(key);
   }
