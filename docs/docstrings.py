@@ -19,7 +19,11 @@ class Plain(griffe.Extension):
 
     def on_class_members(self, *, cls: griffe.Class, **_: Any) -> None:
         fields = [(x, re.search(r"  # (.*)$", x.lines[0])) for x in cls.attributes.values() if x.lines]
-        rows = [f"| `{x.name}` | `{x.value}` | {escaped(said[1])} |" for x, said in fields if said and x.annotation is not None]
+        rows = [
+            f"| `{x.name}` | `{x.value}` | {escaped(said[1])} |"
+            for x, said in fields
+            if said and x.annotation is not None
+        ]
         if rows and cls.docstring is not None:
             cls.docstring.value += "\n\n| field | default | |\n|---|---|---|\n" + "\n".join(rows)
 

@@ -4,6 +4,7 @@
 to its reference where there is one.
 """
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -38,7 +39,20 @@ def stage() -> None:
 
 
 def _referred(link: re.Match[str], page: Path) -> str:
-    """[psi.gae](../src/logpi/psi.py) as a link to the reference."""
+    """[psi.gae](../src/logpi/psi.py) as a link to the reference, where that has the module."""
+    text, target = link[1], (page.parent / link[2]).resolve()
+    module = (
+        ".".join(target.relative_to(ROOT / "src").with_suffix("").parts) if target.is_relative_to(ROOT / "src") else ""
+    )
+    for at in sorted(REFERENCE.glob("*.md")):
+        if module and f"::: {module}\n" in at.read_text():
+            words = [
+                x
+                for x in re.findall(r"\w+", text)
+                if re.search(rf"^(def|class) {x}\b", target.read_text(), re.MULTILINE)
+            ]
+            name = f"{module}.{words[0]}" if len(words) == 1 else module
+            return f"[{text}]({os.path.relpath(at, page.parent)}#{name})"
     return link[0]
 
 
