@@ -7,6 +7,7 @@ to its reference where there is one.
 import os
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -28,7 +29,7 @@ def stage() -> None:
         beside |= {page.parent / path.split("#")[0] for _, path in LINK.findall(text) if "://" not in path}
         target = STAGE / page.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(LINK.sub(lambda m: _referred(m, page), text))
+        target.write_text(LINK.sub(partial(_referred, page), text))
     (STAGE / "README.md").rename(STAGE / "index.md")
     shutil.copy(ROOT / "docs" / "nav.yml", STAGE)
     for file in {x.resolve() for x in beside} - {x.resolve() for x in pages()}:
@@ -38,7 +39,7 @@ def stage() -> None:
             shutil.copy(file, target)
 
 
-def _referred(link: re.Match[str], page: Path) -> str:
+def _referred(page: Path, link: re.Match[str]) -> str:
     """[psi.gae](../src/logpi/psi.py) as a link to the reference, where that has the module."""
     text, target = link[1], (page.parent / link[2]).resolve()
     module = (
