@@ -48,7 +48,7 @@ function opens(button, shown) {
 
 /** What is wider than its place can be scrolled by the keyboard, and says what it is. */
 function reachable(x) {
-  const wider = x.scrollWidth > x.clientWidth, word = WORDS[x.tagName] ?? WORDS[x.firstElementChild.tagName.toUpperCase()];
+  const wider = x.scrollWidth > x.clientWidth, word = WORDS[x.tagName] ?? WORDS[x.firstElementChild?.tagName.toUpperCase()];
   for (const [key, value] of [["tabindex", "0"], ...(word ? [["role", "region"], ["aria-label", word]] : [])]) {
     if (wider) x.setAttribute(key, value);
     else x.removeAttribute(key);
