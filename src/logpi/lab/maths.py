@@ -1,7 +1,7 @@
 """LaTeX between dollars, in Markdown, as MathML: browsers draw it by themselves. For the lab's guide and for the site alike.
 
-`$...$` stands in a line, `$$...$$` is a block; a dollar beside a space, a digit or a letter on its outer side is a dollar. What
-MathML Core cannot say is refused by math-core, so no formula is drawn wrongly in silence.
+`$...$` stands in a line, `$$...$$` is a block; where a space follows the first dollar, or a digit or a letter the second, they are dollars.
+What MathML Core cannot say is refused by math-core, so no formula is drawn wrongly in silence.
 """
 
 import html
@@ -20,7 +20,7 @@ from math_core import LatexError, LatexToMathML
 from logpi.errors import LogpiError
 
 STYLES = {"text-align: right": "right", "text-align: left": "left", "padding-left:1em": "gap", "margin-left:-": "tight"}
-INLINE = r"(?<![\\\w$])\$(?![\s$])((?:\\.|[^\\$])+?)(?<!\s)\$(?![\w$])"
+INLINE = r"(?<![\\$])\$(?![\s$])((?:\\.|[^\\$])+?)(?<!\s)\$(?![\w$])"
 BLOCK = re.compile(r"(?:^|\n) {0,3}\$\$(.+?)\$\$[ ]*(?:\n|$)", re.DOTALL)
 
 

@@ -22,6 +22,7 @@ export function guide(root, name, page) {
       const wide = h("span", { class: "wide" });
       x.replaceWith(wide);
       wide.append(x);
+      x.addEventListener("load", fit);  // a figure has no width before
     }
     root.append(h("p", { class: "eyebrow" }, name === "index" ? "Contents" : h("a", { href: "#/guide" }, "The guide")), h("h1", {}, told.title), body);
     fit();
