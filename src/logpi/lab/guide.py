@@ -109,11 +109,8 @@ def source(target: str, text: str) -> dict[str, str] | None:
     file = PACKAGE / target
     if file.suffix != ".py" or not file.is_file():
         return None
-    whole, module, words = (
-        file.read_text(),
-        "logpi." + target.removesuffix(".py").replace("/", "."),
-        re.findall(r"\w+", text),
-    )
+    whole, words = file.read_text(), re.findall(r"\w+", text)
+    module = "logpi." + target.removesuffix(".py").replace("/", ".")
     named = [x for x in ast.parse(whole).body if isinstance(x, ast.FunctionDef | ast.ClassDef) and x.name in words]
     if whole.count("\n") <= SHORT and not any(isinstance(x, ast.FunctionDef) for x in named):
         return {"name": file.stem, "module": module, "text": whole}
