@@ -54,15 +54,6 @@ def lab(runs: Path, worker: Worker, every: float = EVERY) -> Starlette:
             return wrong
         return _answer(*await worker.ask({"name": request.path_params["name"], **asked}))
 
-    async def chapter(request: Request) -> Response:
-        name = request.path_params["name"]
-        if name not in guide.TEXTS:
-            return missing()
-        try:
-            return JSONResponse(await anyio.to_thread.run_sync(guide.fragment, name))
-        except LogpiError as wrong:
-            return JSONResponse({"error": str(wrong)}, 500)
-
     async def listed(request: Request) -> Response:
         return JSONResponse(await anyio.to_thread.run_sync(board.every))
 
@@ -118,6 +109,17 @@ def page(name: str) -> Callable[[Request], Any]:
         return Response(file.read_bytes(), media_type=kind)
 
     return read
+
+
+async def chapter(request: Request) -> Response:
+    """A text of the guide that was there when the lab began, by its exact name."""
+    name = request.path_params["name"]
+    if name not in guide.TEXTS:
+        return missing()
+    try:
+        return JSONResponse(await anyio.to_thread.run_sync(guide.fragment, name))
+    except LogpiError as wrong:
+        return JSONResponse({"error": str(wrong)}, 500)
 
 
 async def static(request: Request) -> Response:
