@@ -42,7 +42,7 @@ def mathml(latex: str, block: bool = False) -> Element:
 
 
 class _Inline(InlineProcessor):
-    def handleMatch(self, m: re.Match[str], data: str) -> tuple[Element, int, int]:  # type: ignore[override]  # noqa: N802
+    def handleMatch(self, m: re.Match[str], data: str) -> tuple[Element, int, int]:  # noqa: N802
         return mathml(m[1]), m.start(0), m.end(0)
 
 
