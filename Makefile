@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test soak lint clean
+.PHONY: run test soak lint docs clean
 
 # both worlds: PPO on CartPole-v1 until solved, GRPO on a tiny language model until it adds; each is then judged on what it
 # has not seen, from the saved checkpoint in a new process
@@ -23,8 +23,13 @@ lint: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/python tests/limits.py
 
+# site/, to be opened at site/index.html; a warning or a dead link fails it
+docs: .venv/installed-dev
+	$(BIN)/python docs/site.py
+	PYTHONPATH=src $(BIN)/zensical build --strict
+
 clean:
-	rm -rf .venv
+	rm -rf .venv site
 
 .venv/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "logpi needs Python 3.11 or newer: make PYTHON=python3.12")'

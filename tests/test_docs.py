@@ -9,17 +9,25 @@ from pathlib import Path
 
 import pytest
 
+from logpi.lab.maths import slug
 from logpi.run.cli import dispatch
 
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "docs"))
 import consoles  # noqa: E402
 
-PAGES = {
-    p.name: re.findall(r"```(\w+)\n(.*?)```", p.read_text(), re.DOTALL)
-    for p in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-}
-PYTHON = [text for blocks in PAGES.values() for kind, text in blocks if kind == "python"]
+
+def blocks(file: Path) -> list[tuple[str, str]]:
+    """The (kind, text) of a page's fenced blocks; the commands that stand alone in the last cell of a table are shell, too."""
+    text = file.read_text()
+    cells = dict.fromkeys(re.findall(r"\| `(logpi [^`]+)` \|$", text, re.MULTILINE))
+    return [*re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL), *(("sh", x) for x in cells)]
+
+
+FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+GUIDE = sorted((ROOT / "docs" / "guide").rglob("*.md"))  # its Python is a program: test_guide.py
+PAGES = {p.name: blocks(p) for p in FILES} | {f"guide/{p.stem}": blocks(p) for p in GUIDE}
+PYTHON = [text for file in FILES for kind, text in PAGES[file.name] if kind == "python"]
 EPISODES = {"eval": "2", "variance": "64"}
 SHORT = "--steps 2048 --evaluate 0 --no-plot --quiet"
 ENV = "from logpi.envs.cartpole import CartPole\nimport gymnasium as gym\n\ndef MyEnv():\n    return gym.make('CartPole-v1')\n"
@@ -40,6 +48,7 @@ def test_python_blocks_run(text, tmp_path):
     python("block.py", cwd=tmp_path)
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", [name for name, blocks in PAGES.items() if any(kind == "sh" for kind, _ in blocks)])
 def test_shell_blocks_run_in_their_order(page, tmp_path):
     (tmp_path / "mine.py").write_text(next(t for t in PYTHON if t.startswith("# mine.py")))
@@ -91,11 +100,28 @@ def test_examples_run_and_are_short(script, tmp_path):
         assert reward[1] > reward[0] + 2 and truth[1] > truth[0] + 0.3 and abs(kl[0]) < 1e-3 and kl[1] < 6
 
 
-@pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")))])
-def test_what_a_page_links_to_is_there(page):
-    file = ROOT / page
-    links = re.findall(r"\]\(([^)#]+)\)", file.read_text())
-    assert all((file.parent / link).exists() for link in links if "://" not in link), links
+def anchors(file: Path) -> set[str]:
+    text = re.sub(r"```.*?```", "", file.read_text(), flags=re.DOTALL)
+    return {slug(x) for x in re.findall(r"^#+ (.*)$", text, re.MULTILINE)} | {
+        *re.findall(r'<a id="([^"]+)"></a>', text)
+    }
+
+
+@pytest.mark.parametrize("file", [*FILES, *GUIDE], ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_what_a_page_links_to_is_there(file):
+    for link in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", file.read_text(), flags=re.DOTALL)):
+        if "://" not in link:
+            path, _, anchor = link.partition("#")
+            target = file.parent / path if path else file
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link
+
+
+def test_papers_name_every_method():
+    from logpi import METHODS
+
+    named = set(re.findall(r"\(\.\./src/logpi/methods/(\w+)\.py\)", (ROOT / "docs" / "papers.md").read_text()))
+    assert named == {*METHODS}
 
 
 def test_every_metric_that_is_logged_is_explained():

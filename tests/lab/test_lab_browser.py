@@ -5,12 +5,19 @@ from pathlib import Path
 
 import pytest
 
+from logpi.lab import guide
 from logpi.lab.demos import DEMOS
 
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
-PAGES = ["#/", *(f"#/{name}" for name in DEMOS), "#/runs"]
+PAGES = [
+    "#/",
+    *(f"#/{name}" for name in DEMOS),
+    "#/runs",
+    "#/guide",
+    *(f"#/guide/{x['name']}" for x in guide.contents()),
+]
 NARROW = {"width": 360, "height": 760}
-READY = '.picture[aria-busy="false"], article[data-page="home"] h1, .uplot'
+READY = '.picture[aria-busy="false"], article[data-page="home"] h1, .guide > p, .uplot'
 
 
 def ready(page, place):

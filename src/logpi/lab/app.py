@@ -14,12 +14,15 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from logpi import __version__
+from logpi.errors import LogpiError
+from logpi.lab import guide
 from logpi.lab.demos import DEMOS
 from logpi.lab.runs import Board
 from logpi.lab.worker import Worker
 
 STATIC = Path(__file__).with_name("static")
 FILES = {file.relative_to(STATIC).as_posix(): file for file in sorted(STATIC.rglob("*")) if file.is_file()}
+FILES |= {f"guide/{name}": file for name, file in guide.FIGURES.items()}
 TYPES = {".js": "text/javascript", ".svg": "image/svg+xml"}  # whatever this machine's tables say
 CHOSEN = 32  # runs of one stream
 EVERY = 1.0  # seconds between two looks at the logs
@@ -34,6 +37,7 @@ def lab(runs: Path, worker: Worker, every: float = EVERY) -> Starlette:
                 "version": __version__,
                 "runs": str(runs),
                 "demos": [{"name": k, "title": x.title} for k, x in DEMOS.items()],
+                "chapters": await anyio.to_thread.run_sync(guide.contents),
             }
         )
 
@@ -74,6 +78,7 @@ def lab(runs: Path, worker: Worker, every: float = EVERY) -> Starlette:
         Route("/api/lab", about),
         Route("/api/demos/{name}", describe),
         Route("/api/demos/{name}", ask, methods=["POST"]),
+        Route("/api/guide/{name:path}", chapter),
         Route("/api/runs", listed),
         Route("/api/runs/stream", stream),
     ]
@@ -104,6 +109,17 @@ def page(name: str) -> Callable[[Request], Any]:
         return Response(file.read_bytes(), media_type=kind)
 
     return read
+
+
+async def chapter(request: Request) -> Response:
+    """A text of the guide that was there when the lab began, by its exact name."""
+    name = request.path_params["name"]
+    if name not in guide.TEXTS:
+        return missing()
+    try:
+        return JSONResponse(await anyio.to_thread.run_sync(guide.fragment, name))
+    except LogpiError as wrong:
+        return JSONResponse({"error": str(wrong)}, 500)
 
 
 async def static(request: Request) -> Response:

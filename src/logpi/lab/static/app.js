@@ -1,8 +1,9 @@
-// Which page is open stands in the URL's fragment: #/ , #/bandit?lr=1&seed=3 , #/runs?run=...
+// Which page is open stands in the URL's fragment: #/ , #/bandit?lr=1&seed=3 , #/guide/03-baselines?at=exercises , #/runs?run=...
 
 import { get } from "./api.js";
 import { h } from "./dom.js";
 import { demonstration } from "./demonstration.js";
+import { guide } from "./guide.js";
 import { home } from "./home.js";
 
 const main = document.getElementById("main"), nav = document.getElementById("nav");
@@ -23,7 +24,7 @@ async function show() {
   leave();
   leave = () => {};
   for (const link of nav.querySelectorAll("a")) {
-    if (link.dataset.name === name) {
+    if (link.dataset.name === name.split("/")[0]) {
       link.setAttribute("aria-current", "page");
       link.scrollIntoView({ block: "nearest", inline: "nearest" });
     } else link.removeAttribute("aria-current");
@@ -33,10 +34,11 @@ async function show() {
   const page = h("article", { "data-page": name || "home" });
   main.replaceChildren(page);
   if (moved) { main.focus({ preventScroll: true }); scrollTo(0, 0); }
-  const title = about.demos.find((x) => x.name === name)?.title ?? { "": "The laboratory", runs: "Runs" }[name];
+  const title = about.demos.find((x) => x.name === name)?.title ?? { "": "The laboratory", guide: "The guide", runs: "Runs" }[name.split("/")[0]];
   document.title = `${title ?? "Not found"} · logpi lab`;
   const tools = { rewrite: (q) => place().name === name && rewrite(name, q), query };
   if (name === "") home(page, about);
+  else if (/^guide(\/|$)/.test(name)) leave = guide(page, name.slice(6) || "index", tools);
   else if (name === "runs") leave = (await import("./runs.js")).runs(page, about, tools);
   else if (title) leave = demonstration(page, name, about.demos.findIndex((x) => x.name === name), about, tools);
   else page.append(h("h1", {}, "There is no such page."), h("p", {}, h("a", { href: "#/" }, "To the first page")));
@@ -45,7 +47,7 @@ async function show() {
 function navigation() {
   const item = (name, mark, title) =>
     h("li", {}, h("a", { href: `#/${name}`, "data-name": name }, h("span", { class: "mark" }, mark), title));
-  nav.append(h("ol", {}, about.demos.map((x, i) => item(x.name, i, x.title))), h("ol", {}, item("runs", "~", "Runs")));
+  nav.append(h("ol", {}, about.demos.map((x, i) => item(x.name, i, x.title))), h("ol", {}, item("guide", "§", "The guide"), item("runs", "~", "Runs")));
 }
 
 function themes() {

@@ -23,10 +23,11 @@ export function demonstration(root, name, index, about, page) {
   const wrong = h("p", { class: "wrong", role: "alert", hidden: true });
   const beside = h("aside", {}), lower = h("section", { class: "lower" });
   const idea = h("div", { class: "idea" }), formula = h("div", { class: "formula", tabindex: "0", role: "region", "aria-label": "Formula" });
-  const next = about.demos[index + 1];
+  const next = about.demos[index + 1], chapters = about.chapters.filter((x) => x.demos.includes(name));
   root.append(
     h("p", { class: "eyebrow" }, `Demonstration ${index}`), h("h1", {}, about.demos[index].title), idea, formula,
     h("div", { class: "stage" }, h("section", { "aria-label": "Picture" }, wrong, picture), beside), lower,
+    chapters.length ? h("p", { class: "read" }, "Read: ", chapters.flatMap((x, i) => [i ? ", " : "", h("a", { href: `#/guide/${x.name}` }, x.title)])) : "",
     h("p", { class: "next" }, next ? h("a", { href: `#/${next.name}` }, `Next: ${next.title}`) : h("a", { href: "#/runs" }, "Next: your own runs")));
 
   function fail(error) {
