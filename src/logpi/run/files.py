@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,11 @@ def write_whole(file: Path, text: str) -> None:
         temporary.rename(file)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def rounded(x: float) -> float | None:
+    """Six digits, which is what a picture shows; null where there is no number."""
+    return float(f"{x:.6g}") if math.isfinite(x) else None
 
 
 def flush(path: Path) -> None:
