@@ -14,6 +14,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from logpi import __version__
+from logpi.errors import LogpiError
+from logpi.lab import kept
 from logpi.lab.demos import DEMOS
 from logpi.lab.runs import Board
 from logpi.lab.worker import Worker
@@ -60,6 +62,19 @@ def lab(runs: Path, worker: Worker, every: float = EVERY) -> Starlette:
             return missing()
         return StreamingResponse(_pictures(board, chosen, x, every), media_type="application/x-ndjson")
 
+    async def beside(request: Request) -> Response:
+        """What a run keeps for the lab, or with `name` one file of it."""
+        run = await anyio.to_thread.run_sync(board.inside, request.query_params.get("run", ""))
+        if run is None:
+            return missing()
+        if "name" not in request.query_params:
+            return JSONResponse(await anyio.to_thread.run_sync(kept.listing, run))
+        try:
+            found = await anyio.to_thread.run_sync(kept.contents, run, request.query_params["name"])
+        except LogpiError as wrong:
+            return JSONResponse({"error": str(wrong)}, 400)
+        return missing() if found is None else Response(found[0], media_type=found[1])
+
     @asynccontextmanager
     async def living(app: Starlette) -> AsyncIterator[None]:
         async with anyio.create_task_group() as tasks:
@@ -76,6 +91,7 @@ def lab(runs: Path, worker: Worker, every: float = EVERY) -> Starlette:
         Route("/api/demos/{name}", ask, methods=["POST"]),
         Route("/api/runs", listed),
         Route("/api/runs/stream", stream),
+        Route("/api/runs/kept", beside),
     ]
     return Starlette(routes=routes, lifespan=living, exception_handlers={404: missing, 405: missing})
 

@@ -90,7 +90,8 @@ def record(shown: Rollout) -> str:
             "group": [rounded(x) for x in row.group],
             "place": row.place,
             "tokens": [
-                [x.text, x.why, [rounded(x.figures[k]) for k in shown.columns] if x.figures else None] for x in row.tokens
+                [x.text, x.why, [rounded(x.figures[k]) for k in shown.columns] if x.figures else None]
+                for x in row.tokens
             ],
         }
         for row in shown.rows

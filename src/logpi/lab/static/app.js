@@ -45,7 +45,7 @@ async function show() {
 function navigation() {
   const item = (name, mark, title) =>
     h("li", {}, h("a", { href: `#/${name}`, "data-name": name }, h("span", { class: "mark" }, mark), title));
-  nav.append(h("ol", {}, about.demos.map((x, i) => item(x.name, i, x.title))), h("ol", {}, item("runs", "~", "Runs")));
+  nav.append(h("ol", {}, about.demos.map((x, i) => item(x.name, i, x.title))), ...(about.runs ? [h("ol", {}, item("runs", "~", "Runs"))] : []));
 }
 
 function themes() {

@@ -47,17 +47,17 @@ def main(args: list[str]) -> None:
         raise LogpiError(f"--fps is {given.fps:g}: allowed is a number from 1 to 1000.")
     if given.video and given.record:
         raise LogpiError("--record writes a film into the run folder itself: leave --video away.")
-    drawn = given.video is not None or given.record
-    if drawn:
+    if given.video or given.record:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # a film needs no screen, and pygame complains of none
     run = best_of(given.run) if given.best else given.run
     policy = load_actor(run, given.network)
     name, construct, backend = environment_of(run, given.env, given.wrap, given.env_options)
     if given.record:
-        return recorded(given, run, policy, name, construct, backend)
+        recorded(given, run, policy, name, construct, backend)
+        return
     if backend == "envpool" and name not in gymnasium.registry:
         raise LogpiError(f"{name} of envpool draws no pictures: logpi eval tells what a policy reaches in it.")
-    env = room.environment(name, construct, "rgb_array" if drawn else "human", given.fps)
+    env = room.environment(name, construct, "rgb_array" if given.video else "human", given.fps)
     with contextlib.closing(env), filmed(given.video, env) as show:
         for number, episode in enumerate(
             room.play(policy, env, name, given.episodes, not given.sampled, given.seed, show), 1
