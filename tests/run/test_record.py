@@ -7,7 +7,7 @@ from typing import Any
 import gymnasium
 import pytest
 import torch
-from run.test_play import EXTRAS, call, film_of, runs, steps_of  # noqa: F401
+from run import test_play as shown
 
 from logpi import load, resume
 from logpi.critic import build_critic
@@ -16,6 +16,9 @@ from logpi.run import episode
 from logpi.run.files import read_json
 from logpi.run.pack import fill, read_tensors, unpack
 from logpi.run.play import play
+
+EXTRAS, film_of, steps_of = shown.EXTRAS, shown.film_of, shown.steps_of
+runs, call = shown.runs, shown.call  # its fixtures
 
 
 def recorded(run: str, name: str) -> dict[str, Any]:

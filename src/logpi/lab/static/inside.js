@@ -24,7 +24,7 @@ export function inside(root, about, page, moved) {
 
   function show(now) {
     ids = now;
-    if (!ids.includes(run)) { run = ids[0] ?? null; chosen = null; }
+    if (!ids.includes(run)) { if (run !== null) chosen = null; run = ids[0] ?? null; }
     section.hidden = run === null;
     runPick.hidden = ids.length < 2;
     options(which, ids.map((id) => [id, id]), run);
