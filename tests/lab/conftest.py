@@ -55,7 +55,10 @@ def visit(browser, link):
         page.on("console", lambda m: faults.append(m.text) if m.type in ("error", "warning") else None)
         page.on("pageerror", lambda e: faults.append(str(e)))
         page.on("dialog", lambda d: faults.append(d.message) or d.dismiss())
-        page.on("request", lambda r: faults.append(r.url) if not r.url.removeprefix("blob:").startswith(link.split("/#")[0]) else None)
+        page.on(
+            "request",
+            lambda r: faults.append(r.url) if not r.url.removeprefix("blob:").startswith(link.split("/#")[0]) else None,
+        )
         page.goto(link)
         page.wait_for_selector("html[data-ready]")
         if place:

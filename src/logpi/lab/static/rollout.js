@@ -6,10 +6,10 @@ import { h, number, table } from "./dom.js";
 const rise = (x) => x, fall = (x) => -x;
 const BY = { // column -> its name, what a colour means, the size that it shows (its sign chooses the colour), the smallest that is full
   log_pi: ["probability", "the stronger, the less likely it was when it was drawn", fall, 0],
-  psi: ["advantage", "blue ▲: its credit raises it; orange ▼: lowers it", rise, 0],
+  psi: ["advantage", "blue over a solid line: its credit raises it; orange over a dashed one: lowers it", rise, 0],
   kl_ref: ["KL to reference", "the stronger, the farther the policy is from the reference here", rise, 1e-3],
   entropy: ["entropy", "the stronger, the less sure the policy was", rise, 1e-3],
-  rho: ["ratio", "blue ▲: likelier after the update; orange ▼: less likely", Math.log, 1e-3],
+  rho: ["ratio", "blue over a solid line: likelier after the update; orange over a dashed one: less likely", Math.log, 1e-3],
 };
 
 /** data: what logpi tokens wrote. Returns what ends it: nothing. */

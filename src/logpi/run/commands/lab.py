@@ -1,6 +1,7 @@
 """logpi lab, and logpi lab export DIR"""
 
 from dataclasses import dataclass
+from inspect import getdoc
 from pathlib import Path
 
 import tyro
@@ -37,11 +38,11 @@ def main(args: list[str]) -> None:
     from logpi.lab import serve
 
     if args[:1] == ["export"]:
-        given = parse(Export, args[1:], "logpi lab export")
+        given = parse(Export, args[1:], "logpi lab export", getdoc(Export) or "")
         serve.must_be_installed()
         from logpi.lab.export import export
 
         print(f"written to {given.dir}: {export(given.dir, given.runs)}")
         return
-    given = parse(Lab, args, "logpi lab")
+    given = parse(Lab, args, "logpi lab", getdoc(Lab) or "")
     serve.serve(given.runs, given.port, given.host, given.allow_remote, given.open)
