@@ -2,6 +2,7 @@
 
 import http.server
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
@@ -32,7 +33,8 @@ def link(tmp_path_factory):
         patch.setattr(
             export, "asked", lambda name, fields, seeds: whole(name, fields if name == "bandit" else [], seeds)
         )
-        export.export(out, runs, seeds=2)
+        with ThreadPoolExecutor(1) as other:  # this thread has the event loop of Playwright
+            other.submit(export.export, out, runs, seeds=2).result()
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Silent, directory=str(out.parent)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/site/#/"

@@ -54,7 +54,7 @@ def test_what_is_recorded_is_the_film_and_what_was_done_at_each_step(runs: dict[
             assert x["entropy"][t] == pytest.approx(
                 float(-(params.softmax(-1) * params.log_softmax(-1)).sum()), rel=1e-4
             )
-            assert x["value"][t] == pytest.approx(std * float(critic(seen)), rel=1e-4, abs=1e-5)
+            assert x["value"][t] == pytest.approx(std * float(critic(seen).detach()), rel=1e-4, abs=1e-5)
             obs, reward, terminated, truncated, _ = env.step(int(action))
             assert x["reward"][t] == reward
             over = terminated or truncated
@@ -71,7 +71,7 @@ def test_what_draws_no_pictures_is_recorded_without_a_film(runs: dict[str, str],
     assert told["film"] is None and told["fps"] is None and told["deterministic"]
     assert len(episode["reward"]) == episode["steps"] and sum(episode["reward"]) == pytest.approx(episode["return"])
     assert all(
-        max(p[t] for p in episode["probability"]) == episode["probability"][a][t]
+        max(p[t] for p in episode["probability"]) == episode["probability"][int(a)][t]
         for t, a in enumerate(episode["action"][0])
     )
 
