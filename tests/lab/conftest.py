@@ -55,9 +55,9 @@ def visit(browser, link):
         page.on("console", lambda m: faults.append(m.text) if m.type in ("error", "warning") else None)
         page.on("pageerror", lambda e: faults.append(str(e)))
         page.on("dialog", lambda d: faults.append(d.message) or d.dismiss())
+        own = "/".join(link.split("/")[:3])  # the page's own blobs are of its origin, too
         page.on(
-            "request",
-            lambda r: faults.append(r.url) if not r.url.removeprefix("blob:").startswith(link.split("/#")[0]) else None,
+            "request", lambda r: faults.append(r.url) if not r.url.removeprefix("blob:").startswith(f"{own}/") else None
         )
         page.goto(link)
         page.wait_for_selector("html[data-ready]")

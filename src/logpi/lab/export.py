@@ -48,7 +48,7 @@ class Copy:
         self.index: dict[str, str] = {}
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         return sum(map(len, self.files.values()))
 
     def put(self, request: str, text: bytes, ending: str = ".json") -> None:
@@ -73,8 +73,8 @@ def compact(x: Any) -> bytes:
 async def ask(app: Any, request: str, body: dict[str, Any] | None = None) -> Answer:
     """(status, the answer's first piece) of the app itself: a stream is left after its first line."""
     path, _, query = request.partition("?")
-    scope = {"type": "http", "method": "GET" if body is None else "POST", "path": f"/{path}", "root_path": ""}
-    scope |= {"query_string": query.encode(), "headers": []}
+    scope: dict[str, Any] = {"type": "http", "method": "GET" if body is None else "POST", "path": f"/{path}"}
+    scope |= {"root_path": "", "query_string": query.encode(), "headers": []}
     pieces: list[bytes] = []
     status, begun, come = 0, False, asyncio.Event()
 
@@ -159,7 +159,7 @@ async def curves(site: Copy, runs: Path) -> str:
         site.put(
             f"api/runs/stream?x={x}", compact(json.loads((await ask(site.app, f"api/runs/stream?{chosen}&x={x}"))[1]))
         )
-    if site.bytes > LARGEST:
+    if site.size > LARGEST:
         raise LogpiError(
             f"A copy with the curves of {runs} is larger than {LARGEST // 10**6} MB: name a folder of fewer runs."
         )
@@ -168,7 +168,7 @@ async def curves(site: Copy, runs: Path) -> str:
         request = f"api/runs/kept?{query(run=line['id'])}"
         told = json.loads((await ask(site.app, request))[1])
         there = [
-            x for x in told["files"] if site.bytes + x["bytes"] <= LARGEST - 100_000 and await kept(site, line["id"], x)
+            x for x in told["files"] if site.size + x["bytes"] <= LARGEST - 100_000 and await kept(site, line["id"], x)
         ]
         left += len(told["files"]) - len(there)
         site.put(request, compact(told | {"files": there}))
@@ -206,7 +206,7 @@ async def collected(runs: Path | None, seeds: int) -> tuple[dict[str, bytes], st
     told = f"{len(DEMOS)} demonstrations with {pictures} pictures"
     told += f", {await curves(site, runs)}" if runs else ""
     site.files["api/index.json"] = json.dumps(site.index).encode()
-    return site.files, f"{told}, {site.bytes / 1e6:.1f} MB"
+    return site.files, f"{told}, {site.size / 1e6:.1f} MB"
 
 
 def export(out: Path, runs: Path | None = None, seeds: int = SEEDS) -> str:
