@@ -16,7 +16,8 @@ from logpi.lm import lora
 from logpi.methods import METHODS
 from logpi.now import Now
 from logpi.run import tokens
-from logpi.run.tokens_page import page
+from logpi.run.files import read_json
+from logpi.run.tokens_page import page, record
 
 SIZES = {"groups": {"starts": 4, "group": 3}, "episodes": {"episodes": 12}, "segments": {"envs": 12}}
 HOW = {"task": "reverse-text", "level": 3, "steps": 150, "warmup": 10}
@@ -152,10 +153,19 @@ def test_the_command_shows_the_last_iteration_and_writes_one_file(call, tmp_path
     )
     data = json.loads(re.search(r'type="application/json">(.*?)</script>', text)[1])
     assert len(data["rows"]) == 3 and "psi" in data["columns"]
+    told = read_json(file.with_suffix(".json"))
+    assert [x[0] for x in told["columns"]] == data["columns"] and told["iteration"] == last
+    shown = tokens.tell(run, None, 3, NONE)
+    for row, mine in zip(told["rows"], shown.rows, strict=True):
+        assert row["group"][row["place"]] == pytest.approx(sum(x.figures["reward"] for x in mine.tokens if x.figures))
+        assert len(row["group"]) == 3 and row["number"] == mine.number
+        for (text, why, figures), x in zip(row["tokens"], mine.tokens, strict=True):
+            assert (text, why) == (x.text, x.why) and (figures is None) == (not x.figures)
+            assert figures is None or figures == pytest.approx([x.figures[k] for k in shown.columns], rel=1e-5)
     monkeypatch.setenv("COLUMNS", "60")
     code, out, _ = call("tokens", str(run), "--step", "1", "--no-html")
     assert code == 0 and "iteration 1, made again from" in out and "π/ref" not in out
-    assert [x.name for x in (run / "tokens").iterdir()] == [file.name]
+    assert sorted(x.name for x in (run / "tokens").iterdir()) == [file.name, file.with_suffix(".json").name]
     assert call("tokens", str(run), "--rows", "1", "--out", "x/y.html")[0] == 0 and (tmp_path / "x/y.html").is_file()
 
 
@@ -167,6 +177,16 @@ def test_what_is_on_the_page_is_escaped():
     parser.feed(text)
     assert not {"b", "i", "t", "o"} & {*re.findall(r"<(\w+)>", text)} - {"b"} and "<b>&" not in text
     assert "<b>&" in parser.text and "return <1>" in parser.text
+
+
+def test_rows_without_a_group_and_numbers_that_are_none_are_told_as_such():
+    token = tokens.Token("a", {"psi": float("nan"), "log_pi": -1 / 3}, "")
+    told = record(
+        tokens.Rollout("t", 1, "o", {"kl": float("inf")}, ["log_pi", "psi"], [tokens.Row(1, "return 1", [token])])
+    )
+    found = json.loads(told, parse_constant=pytest.fail)
+    assert found["rows"][0]["tokens"] == [["a", "", [-0.333333, None]]] and found["rows"][0]["group"] == []
+    assert found["metrics"] == {"kl": None} and found["columns"][1] == ["psi", "Ψ", "its credit"]
 
 
 def test_iterations_without_a_checkpoint_before_them_begin_at_the_start(call, tmp_path):

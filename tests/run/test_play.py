@@ -166,6 +166,7 @@ def test_a_window_shows_the_episodes(runs: dict[str, str], call: Any) -> None:
 CANNOT = {
     "cartpole --episodes 0": "--episodes is 0: allowed is a whole number 1 or more.",
     "cartpole --fps 0": "--fps is 0: allowed is a number from 1 to 1000.",
+    "cartpole --video a.mp4 --record": "--record writes a film into the run folder itself: leave --video away.",
     "cartpole --video a.avi": "The film a.avi must end in .mp4 or .gif.",
     "cartpole --env CartPole-v7": "There is no environment 'CartPole-v7'. Did you mean CartPole-v1?",
     "cartpole --env Acrobot-v1": "The environment's observations are Box(",

@@ -4,6 +4,7 @@ import json
 import mimetypes
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from starlette.routing import Route
 
 from logpi import __version__
 from logpi.errors import LogpiError
-from logpi.lab import guide
+from logpi.lab import guide, kept
 from logpi.lab.demos import DEMOS
 from logpi.lab.runs import Board
 from logpi.lab.worker import Worker
@@ -81,8 +82,24 @@ def lab(runs: Path, worker: Worker, every: float = EVERY) -> Starlette:
         Route("/api/guide/{name:path}", chapter),
         Route("/api/runs", listed),
         Route("/api/runs/stream", stream),
+        Route("/api/runs/kept", partial(beside, board)),
     ]
     return Starlette(routes=routes, lifespan=living, exception_handlers={404: missing, 405: missing})
+
+
+async def beside(board: Board, request: Request) -> Response:
+    """What a run keeps for the lab, or with `name` one file of it."""
+    run, name = request.query_params.get("run", ""), request.query_params.get("name")
+    folder = await anyio.to_thread.run_sync(board.inside, run)
+    if folder is None:
+        return missing()
+    if name is None:
+        return JSONResponse(await anyio.to_thread.run_sync(kept.listing, folder))
+    try:
+        found = await anyio.to_thread.run_sync(kept.contents, folder, name)
+    except LogpiError as wrong:
+        return JSONResponse({"error": str(wrong)}, 400)
+    return missing() if found is None else Response(found[0], media_type=found[1])
 
 
 async def _warm(worker: Worker) -> None:

@@ -19,7 +19,11 @@ LOCAL = ("127.0.0.1", "localhost")
 METHODS = ("GET", "HEAD", "POST")
 OPEN = ("/", "/static/")  # what is no secret: the pages themselves, before they have read the token
 
-POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'"
+# blob: is what a page's own script made of an answer that it got with the token; media cannot send one
+POLICY = (
+    "default-src 'self'; img-src 'self' blob:; media-src blob:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'"
+)
 HEADERS = {
     "content-security-policy": POLICY,
     "cross-origin-opener-policy": "same-origin",

@@ -1,5 +1,6 @@
 """The lab on a port of this machine."""
 
+import importlib
 import secrets
 import socket
 import sys
@@ -16,13 +17,12 @@ HEADER = 16_384  # bytes of a request's head
 def serve(runs: Path, port: int, host: str, allow_remote: bool, open_it: bool) -> None:
     """Until Ctrl-C. The link holds the token in its fragment, which no browser sends and no log keeps."""
     hosts = hosts_for(host, allow_remote)
-    try:
-        import uvicorn
+    must_be_installed()
+    import uvicorn
 
-        from logpi.lab.app import lab
-        from logpi.lab.worker import Worker
-    except ModuleNotFoundError as without:
-        raise LogpiError('The lab needs starlette and uvicorn: pip install "logpi[lab]".') from without
+    from logpi.lab.app import lab
+    from logpi.lab.worker import Worker
+
     token = secrets.token_urlsafe(32)
     with listening(host, port) as door:
         shown = host if host in LOCAL else hosts[-1]
@@ -42,6 +42,14 @@ def serve(runs: Path, port: int, host: str, allow_remote: bool, open_it: bool) -
         if open_it:
             webbrowser.open(link)
         uvicorn.Server(config).run(sockets=[door])
+
+
+def must_be_installed() -> None:
+    try:
+        for name in ("starlette", "uvicorn"):
+            importlib.import_module(name)
+    except ModuleNotFoundError as without:
+        raise LogpiError('The lab needs starlette and uvicorn: pip install "logpi[lab]".') from without
 
 
 def hosts_for(host: str, allow_remote: bool) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,12 +19,22 @@ from logpi.policy.heads import Head, head_for
 from logpi.policy.memory import Recurrent
 from logpi.policy.networks import Build, Normaliser, orthogonal
 
-__all__ = ["Policy", "build_policy", "movable"]
+__all__ = ["Decision", "Policy", "build_policy", "movable"]
 
 
 def movable(module: nn.Module) -> dict[str, Tensor]:
     """The parameters that a step moves, by name: all but the frozen ones."""
     return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
+class Decision(NamedTuple):
+    """An action, and what it came from; of one environment or of n."""
+
+    obs: Tensor  # normalised
+    features: Tensor  # what network and critic read
+    params: Tensor  # of the distribution
+    raw: Tensor  # the action as the head has it
+    action: Any  # as the environment takes it
 
 
 class Policy(nn.Module):
@@ -145,16 +155,25 @@ class Policy(nn.Module):
         Normalises, chooses (the mode, or a sample), clips or scales. A memory goes on from the call before: `forget` begins
         an episode. Tensors are laid out as `seen` and `taken` say.
         """
+        return self.decide(obs, deterministic, generator).action
+
+    @torch.no_grad()
+    def decide(self, obs: Any, deterministic: bool = True, generator: torch.Generator | None = None) -> Decision:
+        """`act`, and what stood between the observation and the action."""
         like = next(self.parameters())
         own = isinstance(obs, Tensor) or self.seen is None
         x = torch.as_tensor(obs if own else self._laid_out(obs), device=like.device)
         x = self.normalise(self.received(x, like))
-        params = self(x) if self.memory is None else self._recalled(x)
+        alone = self.memory is not None and x.dim() == len(self.seen.shape)  # type: ignore[union-attr]
+        rows = x[None] if alone else x
+        features = self.trunk(rows) if self.memory is None else self._recalled(rows)
+        params = self.params(features, rows)
+        x, features, params = (rows[0], features[0], params[0]) if alone else (rows, features, params)
         raw = self.head.mode(params) if deterministic else self.head.sample(params, generator)
         action = self.head.to_env(raw)
-        if isinstance(obs, Tensor):
-            return action
-        return action.cpu().numpy() if self.taken is None else self.taken.unpack(action.cpu().numpy())
+        if not isinstance(obs, Tensor):
+            action = action.cpu().numpy() if self.taken is None else self.taken.unpack(action.cpu().numpy())
+        return Decision(x, features, params, raw, action)
 
     def _laid_out(self, obs: Any) -> np.ndarray:
         """A raw observation or a stack of them, if it is of the space and its mask allows something."""
@@ -172,15 +191,15 @@ class Policy(nn.Module):
             at += size
         return x
 
-    def _recalled(self, x: Tensor) -> Tensor:
-        """Parameters of one environment or of n, and what is remembered moves on."""
-        rows = x if x.dim() > len(self.seen.shape) else x[None]  # type: ignore[union-attr]
+    def _recalled(self, rows: Tensor) -> Tensor:
+        """Features of n environments, and what is remembered moves on."""
         if self.kept is not None and len(self.kept) != len(rows):
             raise LogpiError(
                 f"The policy remembers {len(self.kept)} episodes and is shown {len(rows)}: call its forget() first."
             )
-        params, self.kept = self.step(rows, self.start(len(rows)) if self.kept is None else self.kept)
-        return params if rows is x else params[0]
+        kept = self.start(len(rows)) if self.kept is None else self.kept
+        features, self.kept = self.memory.step(self.trunk(rows), kept)
+        return features
 
     def start(self, n: int) -> Tensor | None:
         """What is kept at the start of n episodes; None without a memory."""

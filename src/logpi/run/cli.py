@@ -17,14 +17,14 @@ logpi: every policy-gradient method, in one tested definition
   logpi train METHOD [flags]     train in an environment, or a language model on a task; METHOD: a name or ./file.py:MyMethod
   logpi resume RUN               go on with a run that was stopped, killed or has failed, bit for bit
   logpi eval RUN [RUN ...]       fresh episodes of a saved policy; answers of a language model, also of a model folder
-  logpi play RUN                 watch it: a window, or --video out.mp4
+  logpi play RUN                 watch it: a window, --video out.mp4, or --record for the lab
   logpi runs [FOLDER]            the table of runs
   logpi plot RUN [RUN ...]       learning curves as PNG or SVG
   logpi compare RUN RUN          what differs in settings and in results
   logpi track RUN --to VIEW      TensorBoard, W&B or trackio from metrics.jsonl
   logpi export RUN               its policy as ONNX or torch.export, for a machine without logpi
-  logpi tokens RUN               a rollout of a language model token by token, as a table and as HTML
-  logpi lab                      a web laboratory: how policy gradients work, and your runs, live
+  logpi tokens RUN               a rollout of a language model token by token, as a table, as HTML and for the lab
+  logpi lab                      a web laboratory: how policy gradients work, and your runs, live; export DIR: as files
   logpi doctor RUN               is something wrong with it, and what to do
   logpi bench [METHOD]           what limits training: each part's share, and its floor
   logpi exact                    bias and variance of every estimator, or of your own loss, against the true gradient

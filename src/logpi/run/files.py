@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,11 @@ def write_whole(file: Path, text: str) -> None:
         temporary.rename(file)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def rounded(x: float) -> float | None:
+    """Six digits, which is what a picture shows; null where there is no number."""
+    return float(f"{x:.6g}") if math.isfinite(x) else None
 
 
 def flush(path: Path) -> None:
@@ -48,12 +54,21 @@ def read_json(file: Path) -> Any:
     try:
         if file.stat().st_size > LARGEST:
             raise ValueError(f"it is larger than {LARGEST // 2**20} MB")
-        found = json.loads(file.read_bytes().decode(), object_pairs_hook=_once, parse_constant=_no_constant)
-        json.dumps(found, ensure_ascii=False).encode()
+        return parsed(file.read_bytes())
     except (OSError, ValueError, RecursionError) as wrong:
-        why = "it is nested too deeply" if isinstance(wrong, RecursionError) else short(str(wrong), 200)
-        raise LogpiError(f"{file} cannot be read: {why}.") from wrong
+        raise LogpiError(f"{file} cannot be read: {reason(wrong)}.") from wrong
+
+
+def parsed(data: bytes) -> Any:
+    """The same of bytes; ValueError or RecursionError where it is not such."""
+    found = json.loads(data.decode(), object_pairs_hook=_once, parse_constant=_no_constant)
+    json.dumps(found, ensure_ascii=False).encode()
     return found
+
+
+def reason(wrong: Exception) -> str:
+    """Why JSON cannot be read."""
+    return "it is nested too deeply" if isinstance(wrong, RecursionError) else short(str(wrong), 200)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

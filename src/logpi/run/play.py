@@ -15,12 +15,13 @@ import torch
 
 from logpi.envs import EXTRAS, NATIVE, spec_of
 from logpi.errors import LogpiError
-from logpi.policy import Policy
+from logpi.policy import Decision, Policy
 from logpi.rollout.control import LONGEST, never_ends
 from logpi.workers.construct import Built, registered, takes
 from logpi.workers.game import Game
 
 Show = Callable[[np.ndarray], None]
+Tell = Callable[[Decision, float, bool], None]
 Mode = Literal["human", "rgb_array"]
 PACKAGES = EXTRAS | {"pygame": "classic", "classic": "classic", "toy": "classic"}
 
@@ -60,14 +61,18 @@ def environment(name: str, construct: Any, mode: Mode, fps: float | None = None)
 @torch.no_grad()
 def play(
     policy: Policy,
-    env: gymnasium.Env,
+    env: Any,
     name: str,
     episodes: int,
     deterministic: bool,
     seed: int,
     show: Show | None = None,
+    tell: Tell | None = None,
 ) -> Iterator[Played]:
-    """Episodes from seeded starts. `show` gets each frame [H, W, 3] uint8: the start's, then one after each step."""
+    """Episodes from seeded starts. `show` gets each frame [H, W, 3] uint8: the start's, then one after each step.
+
+    `tell` hears of each step: what was decided, its reward, whether it terminated the episode.
+    """
     policy.must_fit(env.observation_space, env.action_space)
     generator = torch.Generator(next(policy.parameters()).device).manual_seed(seed)
     starts = torch.randint(2**31, (episodes,), generator=torch.Generator().manual_seed(seed)).tolist()
@@ -80,12 +85,26 @@ def play(
         while not ended:
             if steps == LONGEST:
                 raise LogpiError(never_ends(LONGEST))
-            action = policy.act(obs, deterministic, generator)
-            action = action if isinstance(action, dict | tuple) else action.astype(env.action_space.dtype)[()]
+            decision = policy.decide(obs, deterministic, generator)
+            action = decision.action
+            own = isinstance(action, dict | tuple | torch.Tensor)
+            action = action if own else action.astype(env.action_space.dtype)[()]
             obs, gained, terminated, truncated, _ = env.step(action)
             _picture(env, name, show)
+            if tell is not None:
+                tell(decision, float(gained), bool(terminated))
             reward, steps, ended = reward + float(gained), steps + 1, bool(terminated or truncated)
         yield Played(start, steps, reward)
+
+
+def filming(kind: str) -> Any:
+    """imageio, where it can write films of this kind."""
+    try:
+        if kind == ".mp4":
+            importlib.import_module("imageio_ffmpeg")
+        return importlib.import_module("imageio.v2")
+    except ModuleNotFoundError as missing:
+        raise LogpiError('Films need imageio and imageio-ffmpeg: pip install "logpi[video]".') from missing
 
 
 @contextmanager
@@ -94,13 +113,7 @@ def film(out: Path, fps: float) -> Iterator[Show]:
     kind = out.suffix.lower()
     if kind not in (".mp4", ".gif"):
         raise LogpiError(f"The film {out} must end in .mp4 or .gif.")
-    try:
-        import imageio.v2 as imageio
-
-        if kind == ".mp4":
-            importlib.import_module("imageio_ffmpeg")
-    except ModuleNotFoundError as missing:
-        raise LogpiError('Films need imageio and imageio-ffmpeg: pip install "logpi[video]".') from missing
+    imageio = filming(kind)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.stem}.{os.getpid()}{kind}")
     how: dict[str, Any] = {"fps": fps, "macro_block_size": 1, "quality": 8}

@@ -55,6 +55,8 @@ class Row:
     number: int  # in the batch
     made_of: str  # what its Psi comes from, in words
     tokens: list[Token]
+    group: tuple[float, ...] = ()  # the returns of its group; none where rows are alone
+    place: int = 0  # of this one among them
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,7 @@ def row(parts: Parts, batch: Batch, told: dict[str, Tensor], k: int, number: int
     ours, ids = b.mask[number], [int(b.obs[number, 0]), *b.action[number].tolist()]
     last = int(ours.nonzero().max())
     ret = torch.where(whole.mask, whole.reward, 0.0).sum(-1)
-    made_of, equal = f"return {float(ret.flatten()[number]):.4g}", False
+    made_of, equal, group = f"return {float(ret.flatten()[number]):.4g}", False, ret[:0]
     if ret.dim() > 1:
         group = ret[number // ret.shape[1]]
         equal = bool((group == group[0]).all())
@@ -222,7 +224,7 @@ def row(parts: Parts, batch: Batch, told: dict[str, Tensor], k: int, number: int
         mine = {name: float(x[k, t]) for name, x in told.items()} if ours[t] else {}
         foreign = "prompt" if not ours[:t].any() else "not the model's own: masked"
         tokens.append(Token(text_of(policy, ids[t + 1]), mine, reason(mine, equal) if mine else foreign))
-    return Row(number + 1, made_of, tokens)
+    return Row(number + 1, made_of, tokens, tuple(group.tolist()), number % max(1, len(group)))
 
 
 def reason(x: dict[str, float], equal: bool) -> str:

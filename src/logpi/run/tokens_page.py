@@ -1,4 +1,4 @@
-"""A rollout token by token: as tables for a terminal, and as one HTML file that asks nothing of the network."""
+"""A rollout token by token: as tables for a terminal, as one HTML file that asks nothing of the network, as JSON for the lab."""
 
 import json
 import re
@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
+from logpi.run.files import rounded
 from logpi.run.tokens import COLUMNS, Rollout, Row, Token
 
 COLOURED = ("psi", "rho", "entropy", "kl_old", "kl_ref")  # what the colour may say
@@ -78,6 +79,26 @@ def page(shown: Rollout) -> str:
     }
     frame = Path(__file__).with_name("tokens.html").read_text()
     return re.sub("@([A-Z]+)@", lambda name: parts[name[1]], frame)
+
+
+def record(shown: Rollout) -> str:
+    """The same for the lab, which draws it: columns with what they mean, and of each token text, reason and figures."""
+    rows = [
+        {
+            "number": row.number,
+            "made_of": row.made_of,
+            "group": [rounded(x) for x in row.group],
+            "place": row.place,
+            "tokens": [
+                [x.text, x.why, [rounded(x.figures[k]) for k in shown.columns] if x.figures else None]
+                for x in row.tokens
+            ],
+        }
+        for row in shown.rows
+    ]
+    told = {"title": shown.title, "iteration": shown.iteration, "origin": shown.origin}
+    told["metrics"] = {k: rounded(x) for k, x in shown.metrics.items() if x is not None}
+    return json.dumps(told | {"columns": [[k, *COLUMNS[k]] for k in shown.columns], "rows": rows}) + "\n"
 
 
 def section(shown: Rollout, k: int, row: Row, most: float) -> str:

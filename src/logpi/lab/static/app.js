@@ -47,7 +47,8 @@ async function show() {
 function navigation() {
   const item = (name, mark, title) =>
     h("li", {}, h("a", { href: `#/${name}`, "data-name": name }, h("span", { class: "mark" }, mark), title));
-  nav.append(h("ol", {}, about.demos.map((x, i) => item(x.name, i, x.title))), h("ol", {}, item("guide", "§", "The guide"), item("runs", "~", "Runs")));
+  const others = [item("guide", "§", "The guide"), about.runs && item("runs", "~", "Runs")];
+  nav.append(h("ol", {}, about.demos.map((x, i) => item(x.name, i, x.title))), h("ol", {}, others.filter(Boolean)));
 }
 
 function themes() {

@@ -19,9 +19,9 @@ export function write(fields, values, seed) {
 }
 
 /** The form; `turn({name: value})` and `reseed(n)` are told of every change. `show(values, seed)` brings it up to date. */
-export function controls(fields, turn, reseed, reset) {
+export function controls(fields, turn, reseed, reset, seeds = 2 ** 31) {
   const made = fields.filter((f) => f.kind !== "text").map((f) => [f, control(f, (x) => turn({ [f.name]: x }))]);
-  const seed = h("input", { type: "number", id: "seed", min: 0, max: 2147483647, step: 1, onchange: (e) => reseed(Math.max(0, Math.trunc(+e.target.value) || 0)) });
+  const seed = h("input", { type: "number", id: "seed", min: 0, max: seeds - 1, step: 1, onchange: (e) => reseed(Math.max(0, Math.trunc(+e.target.value) || 0)) });
   const form = h("form", { class: "controls", "aria-label": "Parameters", onsubmit: (e) => e.preventDefault() },
     made.map(([, c]) => c.node),
     h("div", { class: "control" }, h("label", { for: "seed" }, "seed"),

@@ -1,6 +1,6 @@
 // One demonstration: the idea, the picture, what can be turned, the formula, the source of what ran.
 
-import { get, post } from "./api.js";
+import { get, numbers, turned } from "./api.js";
 import * as charts from "./chart.js";
 import { controls, read, write } from "./controls.js";
 import * as dom from "./dom.js";
@@ -13,6 +13,7 @@ const still = matchMedia("(prefers-reduced-motion: reduce)");
  * A page static/demos/NAME.js exports draw(root, data, tools). It is called with every answer, and when the width or the theme
  * has changed; root keeps what an earlier call left there. It may return a function that stops what it set going.
  * tools: params, seed, before (the data drawn before, null at first), still (no motion is wanted), set({param: value}),
+ * has({param: value}) (would set be answered? in a copy without a server not everything is),
  * shown (the functions that ran, with their source),
  * h, s, number, table, legend (dom.js), chart, figure, range, ticks (chart.js), code (source.js).
  */
@@ -28,7 +29,7 @@ export function demonstration(root, name, index, about, page) {
     h("p", { class: "eyebrow" }, `Demonstration ${index}`), h("h1", {}, about.demos[index].title), idea, formula,
     h("div", { class: "stage" }, h("section", { "aria-label": "Picture" }, wrong, picture), beside), lower,
     chapters.length ? h("p", { class: "read" }, "Read: ", chapters.flatMap((x, i) => [i ? ", " : "", h("a", { href: `#/guide/${x.name}` }, x.title)])) : "",
-    h("p", { class: "next" }, next ? h("a", { href: `#/${next.name}` }, `Next: ${next.title}`) : h("a", { href: "#/runs" }, "Next: your own runs")));
+    h("p", { class: "next" }, next ? h("a", { href: `#/${next.name}` }, `Next: ${next.title}`) : about.runs && h("a", { href: "#/runs" }, "Next: your own runs")));
 
   function fail(error) {
     if (signal.aborted || error.name === "AbortError") return;
@@ -40,7 +41,7 @@ export function demonstration(root, name, index, about, page) {
   function redraw(before) {
     if (!data || signal.aborted) return;
     if (typeof stop === "function") stop();
-    stop = draw(picture, data, { ...dom, ...charts, code, params, seed, before, still: still.matches, set, shown: told.shown });
+    stop = draw(picture, data, { ...dom, ...charts, code, params, seed, before, still: still.matches, set, has: (changes) => turned(told, params, changes, seed) !== null, shown: told.shown });
   }
 
   async function ask() {
@@ -49,7 +50,7 @@ export function demonstration(root, name, index, about, page) {
     panel.show(params, seed);
     picture.setAttribute("aria-busy", "true");
     try {
-      const found = await post(`api/demos/${name}`, { params, seed }, { signal });
+      const found = await numbers(told, params, seed, { signal });
       if (turn !== asked) return;
       wrong.hidden = true;
       picture.setAttribute("aria-busy", "false");
@@ -62,7 +63,7 @@ export function demonstration(root, name, index, about, page) {
   }
 
   function set(changes) {
-    params = { ...params, ...changes };
+    params = turned(told, params, changes, seed) ?? { ...params, ...changes };
     return ask();
   }
 
@@ -81,7 +82,7 @@ export function demonstration(root, name, index, about, page) {
     params = Object.fromEntries(told.params.map((f) => [f.name, read(f, page.query.get(f.name))]));
     seed = +(page.query.get("seed") ?? 0);
     const defaults = () => { seed = 0; set(Object.fromEntries(told.params.map((f) => [f.name, f.default]))); };
-    panel = controls(told.params, set, (n) => { seed = n; set({}); }, defaults);
+    panel = controls(told.params, set, (n) => { seed = told.seeds ? n % told.seeds : n; set({}); }, defaults, told.seeds);
     beside.append(panel.node);
     describe();
     await ask();

@@ -1,7 +1,8 @@
 // Runs: the list, and the curves of the chosen ones as they grow. One stream for the whole page.
 
-import { follow, get } from "./api.js";
+import { curves as drawnFrom, get } from "./api.js";
 import { h, number } from "./dom.js";
+import { inside } from "./inside.js";
 import uPlot from "./vendor/uPlot.esm.js";
 
 const AXES = ["steps", "seconds", "iteration"], LOOK = 5000, MOST = 32;
@@ -20,6 +21,7 @@ export function runs(root, about, page) {
   root.append(h("p", { class: "eyebrow where" }, about.runs), h("h1", {}, "Runs"),
     h("p", { class: "lead" }, "Choose runs to compare. Those that differ only in their seed are one curve: their mean, with its 95 % bootstrap interval. Curves grow as the runs do."),
     wrong, list, axis, legend, curves, after);
+  const within = inside(root, about, page, keep);
 
   const fail = (error) => {
     if (left || error.name === "AbortError") return;
@@ -28,15 +30,17 @@ export function runs(root, about, page) {
   };
 
   function choose() {
-    const query = new URLSearchParams(chosen.map((id) => ["run", id]));
-    if (x !== "steps") query.set("x", x);
-    page.rewrite(query.toString());
+    within.show(chosen);
+    keep();
     stream?.abort();
     axis.hidden = !chosen.length;
     if (!chosen.length) { picture = null; return draw(); }
     stream = new AbortController();
-    const asked = new URLSearchParams([...chosen.map((id) => ["run", id]), ["x", x]]);
-    follow(`api/runs/stream?${asked}`, (found) => { wrong.hidden = true; picture = found; draw(); }, stream.signal).catch(fail);
+    drawnFrom(chosen, x, (found) => { wrong.hidden = true; picture = found; draw(); }, stream.signal).catch(fail);
+  }
+
+  function keep() {
+    page.rewrite(new URLSearchParams([...chosen.map((id) => ["run", id]), ...(x !== "steps" ? [["x", x]] : []), ...within.query()]).toString());
   }
 
   async function look() {
@@ -45,6 +49,7 @@ export function runs(root, about, page) {
       const text = JSON.stringify(found.map(({ age, ...rest }) => rest));
       if (listed === "" && !chosen.length && found.length) { chosen = alike(found); choose(); } else if (listed === "") choose();
       if (text !== listed) { listed = text; show(found); }
+      within.look();
     } catch (error) { fail(error); }
     if (!left) timer = setTimeout(look, LOOK);
   }
@@ -89,6 +94,7 @@ export function runs(root, about, page) {
     left = true;
     clearTimeout(timer);
     leaving.abort();
+    within.leave();
     stream?.abort();
     removeEventListener("resize", resized);
     plots.forEach((p) => p.destroy());

@@ -11,7 +11,7 @@ from logpi.run import tokens as room
 from logpi.run.checkpoint import run_of
 from logpi.run.files import write_whole
 from logpi.run.flags import parse
-from logpi.run.tokens_page import heading, page, table
+from logpi.run.tokens_page import heading, page, record, table
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Tokens:
     run: tyro.conf.Positional[Path]  # a run folder, or checkpoints/step-* of one: then the iteration that follows it
     step: int | None = None  # the iteration; else the run's last
     rows: int = 8  # how many completions, those with a signal first
-    html: bool = True  # tokens/iteration-N.html in the run folder, too
+    html: bool = True  # tokens/iteration-N.html in the run folder, too, and .json for the lab
     out: Path | None = None  # another file
     method: str | None = None  # ./file.py:MyMethod, where the run used one of yours
     task: str | None = None  # ./file.py:MyTask, the same
@@ -47,4 +47,6 @@ def main(args: list[str]) -> None:
         file = given.out or run_of(given.run) / "tokens" / f"iteration-{shown.iteration}.html"
         file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, page(shown))
+        if given.out is None:
+            write_whole(file.with_suffix(".json"), record(shown))
         console.print(f"written to {file}", markup=False, soft_wrap=True)

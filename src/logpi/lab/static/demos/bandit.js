@@ -8,11 +8,12 @@ export function draw(root, data, tools) {
   if (!views.has(root)) views.set(root, build(root));
   const view = views.get(root), { number, still } = tools, moves = tools.params.moves ?? "", full = moves.length >= data.longest;
   const add = (more) => tools.set({ moves: (moves + more).slice(0, data.longest) });
-  view.arms.forEach((arm, a) => { arm.button.onclick = () => add(String(a)); arm.button.disabled = full; });
+  view.arms.forEach((arm, a) => { arm.button.onclick = () => add(String(a)); arm.button.disabled = full || !tools.has({ moves: moves + a }); });
   view.one.onclick = () => add("s");
   view.many.onclick = () => add("s".repeat(20));
   view.reset.onclick = () => tools.set({ moves: null });
-  view.one.disabled = view.many.disabled = full;
+  view.one.disabled = full || !tools.has({ moves: `${moves}s` });
+  view.many.disabled = full || !tools.has({ moves: (moves + "s".repeat(20)).slice(0, data.longest) });
   view.reset.disabled = !moves;
 
   const played = tools.before && data.pi.length > tools.before.pi.length && same(tools.before, data) ? tools.before.pi.length : data.pi.length;

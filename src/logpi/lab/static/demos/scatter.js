@@ -2,10 +2,10 @@
 
 const TITLES = { total: "total return", to_go: "reward-to-go", baseline: "to-go minus V", advantage: "advantage" };
 
-export function draw(root, data, { h, s, number, table, legend, figure, range, params, set }) {
+export function draw(root, data, { h, s, number, table, legend, figure, range, params, set, has }) {
   const names = Object.keys(data.credits), now = data.credits[params.credit], k = names.indexOf(params.credit);
   const held = document.activeElement?.dataset.more, last = now.points.length;
-  const more = [1, 10, 100].map((n) => h("button", { type: "button", "data-more": n, disabled: params.episodes >= 500, onclick: () => set({ episodes: Math.min(500, params.episodes + n) }) }, `+${n}`));
+  const more = [1, 10, 100].map((n) => h("button", { type: "button", "data-more": n, disabled: params.episodes >= 500 || !has({ episodes: Math.min(500, params.episodes + n) }), onclick: () => set({ episodes: Math.min(500, params.episodes + n) }) }, `+${n}`));
   const place = h("div", {}), far = h("div", {}), [ex, ey] = data.exact;
   root.replaceChildren(
     h("div", { class: "row keys" }, "Episodes", more, h("button", { type: "button", "data-more": "one", onclick: () => set({ episodes: 1 }), class: "quiet" }, "begin with one")),

@@ -1,9 +1,9 @@
 // Answers of a tiny language model, token by token: shaded by credit, with each token's probability before and after the next step.
 
-export function draw(root, data, { h, legend, figure, number, table, set }) {
+export function draw(root, data, { h, legend, figure, number, table, set, has }) {
   const held = document.activeElement?.dataset?.key, n = data.expected.length - 1;
   const step = (k) => set({ step: Math.max(0, Math.min(20, k)) });
-  const key = (name, words, go, kind = "") => h("button", { type: "button", class: kind, "data-key": name, disabled: name === "step" && n >= 20, onclick: go }, words);
+  const key = (name, words, go, kind = "") => h("button", { type: "button", class: kind, "data-key": name, disabled: name === "step" && (n >= 20 || !has({ step: n + 1 })), onclick: go }, words);
   const most = Math.max(1e-9, ...data.answers.flatMap((a) => a.psi.map(Math.abs)));
   root.replaceChildren(
     h("div", { class: "row keys" }, key("step", "Take a step of GRPO", () => step(n + 1), "main"), key("back", "‹ Back", () => step(n - 1)), key("zero", "From the start", () => step(0), "quiet")),
