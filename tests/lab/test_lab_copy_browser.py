@@ -55,6 +55,15 @@ def test_every_page_is_there(visit, theme, viewport):
         assert not faults_of(page), name
 
 
+def test_the_guide_is_read_in_it(visit):
+    page = visit("#/guide")
+    page.get_by_role("link", name="Baselines").first.click()
+    page.wait_for_selector(".guide .display math")
+    shown = "() => [...document.querySelectorAll('.guide img')].every(x => x.complete && x.naturalWidth > 0)"
+    page.wait_for_function(shown)
+    assert page.locator(".guide img").count() > 2 and page.locator(".wrong:visible").count() == 0
+
+
 def test_what_is_not_answered_is_not_offered_and_each_control_turns_alone(visit):
     page = visit("#/bandit")
     page.wait_for_selector('.picture[aria-busy="false"]')

@@ -8,7 +8,7 @@ import pytest
 from made_runs import kept_by, made_run
 
 from logpi.errors import LogpiError
-from logpi.lab import demos, export
+from logpi.lab import demos, export, guide
 from logpi.run import cli
 
 
@@ -130,6 +130,15 @@ def test_the_pages_are_the_labs_own_and_no_file_names_the_machine(copy):
     assert {*index.values()} == {x.relative_to(out).as_posix() for x in (out / "api").iterdir()} - {"api/index.json"}
 
 
+def test_the_guide_is_in_it_with_its_figures(copy):
+    out, _, told = copy
+    assert "the guide" in told
+    for name in ("index", "03-baselines", "solutions/03-baselines"):
+        assert read(out, f"api/guide/{name}") == guide.fragment(name)
+    figures = [x for x in read(out, "api/guide/03-baselines")["html"].split('"') if x.endswith(".svg")]
+    assert figures and all((out / x).is_file() for x in figures)
+
+
 @pytest.mark.parametrize("what", ["full", "file"])
 def test_what_is_there_is_not_written_over(tmp_path, what):
     out = tmp_path / "out"
@@ -176,14 +185,22 @@ def call(monkeypatch, capsys, *line):
 def test_the_command(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(export, "DEMOS", {})
+    monkeypatch.setattr(guide, "TEXTS", {"index": guide.TEXTS["index"]})
     code, out, err = call(monkeypatch, capsys, "export", "out")
-    assert (code, err) == (0, "") and "written to out: 0 demonstrations with 0 pictures, 0." in out and " MB" in out
+    assert (
+        (code, err) == (0, "")
+        and "written to out: 0 demonstrations with 0 pictures, the guide, " in out
+        and " MB" in out
+    )
     code, out, err = call(monkeypatch, capsys, "export", "out")
     assert code == 2 and err == "logpi: out is there already: logpi lab export writes into a new folder.\n"
     code, out, _ = call(monkeypatch, capsys, "export", "--help")
     assert code == 0 and "--runs" in out and "http.server" in out
     assert "logpi lab export DIR" in call(monkeypatch, capsys, "--help")[1]
-    assert json.loads((tmp_path / "out" / "api" / "index.json").read_text()).keys() == {"api/lab"}
+    assert json.loads((tmp_path / "out" / "api" / "index.json").read_text()).keys() == {
+        "api/lab",
+        "api/guide/index",
+    }
 
 
 @pytest.mark.slow

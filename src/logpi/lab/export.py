@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from logpi.errors import LogpiError
+from logpi.lab import guide
 from logpi.lab.app import CHOSEN, FILES, lab
 from logpi.lab.demos import DEMOS
 from logpi.lab.guard import POLICY
@@ -203,7 +204,10 @@ async def collected(runs: Path | None, seeds: int) -> tuple[dict[str, bytes], st
     for name in DEMOS:
         pictures += (n := await demonstration(site, name, seeds))
         print(f"{name}: {n} pictures", flush=True)
-    told = f"{len(DEMOS)} demonstrations with {pictures} pictures"
+    for name in guide.TEXTS:
+        await site.copy(f"api/guide/{name}")
+    site.files |= {f"static/guide/{name}": file.read_bytes() for name, file in guide.FIGURES.items()}
+    told = f"{len(DEMOS)} demonstrations with {pictures} pictures, the guide"
     told += f", {await curves(site, runs)}" if runs else ""
     site.files["api/index.json"] = json.dumps(site.index).encode()
     return site.files, f"{told}, {site.size / 1e6:.1f} MB"
