@@ -26,9 +26,8 @@ BLOCK = re.compile(r"(?:^|\n) {0,3}\$\$(.+?)\$\$[ ]*(?:\n|$)", re.DOTALL)
 
 def mathml(latex: str, block: bool = False) -> Element:
     """The formula's element. Styles, which a strict page refuses inline, are classes."""
-    known = re.sub(r"\\(begin|end)\{split\}", r"\\\1{aligned}", latex.strip())  # the same, where nothing is numbered
     try:
-        text = LatexToMathML(fancy_error=False).convert_with_local_state(known, displaystyle=block)
+        text = LatexToMathML(fancy_error=False).convert_with_local_state(latex.strip(), displaystyle=block)
     except LatexError as wrong:
         raise LogpiError(f"The formula {latex.strip()!r} has no MathML ({wrong}): write it otherwise.") from wrong
     names = re.sub(r"&(?!(?:amp|lt|gt|quot);)\w+;", lambda m: html.unescape(m[0]), text)
