@@ -9,7 +9,7 @@ export function draw(root, data, { h, legend, figure, number, table, set }) {
     h("div", { class: "row keys" }, key("step", "Take a step of GRPO", () => step(n + 1), "main"), key("back", "‹ Back", () => step(n - 1)), key("zero", "From the start", () => step(0), "quiet")),
     h("p", { class: "said", "aria-live": "polite" }, `After ${n} ${n === 1 ? "step" : "steps"} the model earns ${number(data.expected.at(-1), 2)} on average and says “${data.right}” with probability ${number(data.right_probability.at(-1), 2)}. The next step brings it to ${number(data.next.reward, 2)}, at KL ${number(data.kl, 2)}.`),
     h("p", {}, h("small", {}, "Asked: "), h("code", {}, data.prompt), h("small", {}, " Right: "), h("code", {}, data.right)),
-    legend([["likelier after the step", 0], ["less likely", 1]]), answers(data, most, { h, number }));
+    legend([["likelier after the step", 0, "bar"], ["less likely", 1, "bar"]]), answers(data, most, { h, number }));
   const two = h("div", { class: "two" }, h("div", {}), h("div", {}));
   root.append(two);
   const xs = [0, Math.max(5, n + 1)];
