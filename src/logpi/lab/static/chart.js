@@ -12,13 +12,13 @@ export function ticks(low, high, n = 5) {
   return found;
 }
 
-/** [low, high] of all numbers among these, a little wider; nulls are left out. */
+/** [low, high] of all numbers among these, a little wider; nulls are left out. zero: 0 is among them, and where it ends them it stays the end. */
 export function range(values, { zero = false, pad = 0.05 } = {}) {
   const known = values.flat(Infinity).filter(Number.isFinite);
   let low = Math.min(...known, ...(zero ? [0] : [])), high = Math.max(...known, ...(zero ? [0] : []));
   if (!known.length) [low, high] = [0, 1];
   const more = (high - low || Math.abs(high) || 1) * pad;
-  return [low - more, high + more];
+  return [zero && low === 0 ? 0 : low - more, zero && high === 0 ? 0 : high + more];
 }
 
 /**

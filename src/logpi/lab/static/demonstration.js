@@ -12,14 +12,15 @@ const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 /**
  * A page static/demos/NAME.js exports draw(root, data, tools). It is called with every answer, and when the width or the theme
- * has changed; root keeps what an earlier call left there. It may return a function that stops what it set going.
+ * has changed; root keeps what an earlier call left there. It may return a function that stops what it set going. A page whose
+ * numbers come step after step may export way(params, before): the params to be drawn on the way to these, before: those drawn last.
  * tools: params, seed, before (the data drawn before, null at first), still (no motion is wanted),
  * set({param: value}) or set((params) => ({param: value})), shown (the functions that ran, with their source),
  * h, s, number, table, legend (dom.js), chart, figure, range, ticks, glide, trace (chart.js), code (source.js).
  */
 export function demonstration(root, name, index, about, page) {
   const leaving = new AbortController(), signal = leaving.signal;
-  let stop = null, told = null, data = null, drawn = {}, params = {}, seed = 0, wanted = null, asking = null, panel = null, draw = null;
+  let stop = null, told = null, data = null, drawn = {}, params = {}, seed = 0, wanted = null, asking = null, panel = null, draw = null, way = null;
   const picture = h("div", { class: "picture", "aria-busy": "true" });
   const waiting = h("p", { class: "waiting", role: "status" });
   const wrong = h("p", { class: "wrong", role: "alert", hidden: true });
@@ -66,10 +67,13 @@ export function demonstration(root, name, index, about, page) {
       const now = wanted;
       wanted = null;
       try {
-        const found = await post(`api/demos/${name}`, now, { signal }), before = data;
-        wrong.hidden = true;
-        [data, drawn] = [found, now];
-        redraw(before);
+        for (const stage of [...(way?.(now.params, drawn.params ?? {}) ?? []), now.params]) {
+          const asked = { ...now, params: stage }, found = await post(`api/demos/${name}`, asked, { signal }), before = data;
+          wrong.hidden = true;
+          [data, drawn] = [found, asked];
+          redraw(before);
+          if (wanted) break;
+        }
         if (!wanted) busy(false);
       } catch (error) {
         if (signal.aborted || !wanted) return fail(error);
@@ -93,7 +97,7 @@ export function demonstration(root, name, index, about, page) {
   addEventListener("resize", resized);
   busy(true);
   (async () => {
-    [told, { draw }] = await Promise.all([get(`api/demos/${name}`, { signal }), import(`./demos/${name}.js`)]);
+    [told, { draw, way }] = await Promise.all([get(`api/demos/${name}`, { signal }), import(`./demos/${name}.js`)]);
     if (signal.aborted) return;
     params = Object.fromEntries(told.params.map((f) => [f.name, read(f, page.query.get(f.name))]));
     seed = +(page.query.get("seed") ?? 0);

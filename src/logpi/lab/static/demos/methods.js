@@ -28,7 +28,7 @@ function places(nodes) {
   return Object.keys(nodes).filter((k) => !nodes[k].parent).flatMap((k) => put(k, 0));
 }
 
-function draw_map(root, nodes, choose, { s }) {
+function draw_map(root, nodes, choose, { h, s }) {
   const order = places(nodes), lanes = 1 + Math.max(...order.map(([, lane]) => lane)), at = Object.fromEntries(order.map(([name, lane], row) => [name, [14 + lane * LANE, 18 + row * ROW]]));
   const width = Math.max(280, root.clientWidth || 400), height = order.length * ROW + 6, words = 14 + lanes * LANE;
   const edges = order.filter(([name]) => nodes[name].parent).map(([name]) => {
@@ -41,7 +41,7 @@ function draw_map(root, nodes, choose, { s }) {
       s("rect", { x: words - 8, y: y - ROW / 2, width: width - words + 8, height: ROW, rx: 6 }), s("circle", { cx: x, cy: y, r: 6 }), s("text", { x: words, y: y + 5 }, name),
       s("text", { class: "changed", x: width - 8, y: y + 5, "text-anchor": "end" }, changed));
   });
-  root.append(s("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": "The map of the methods: who came from whom, and which words changed" }, edges, dots));
+  root.append(s("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": "The map of the methods: who came from whom, and which words changed" }, edges, dots), h("p", {}, h("small", {}, "On the right, the words that a method changes of the one it comes from.")));
 }
 
 function page(nodes, name, { h, code }) {

@@ -1,5 +1,11 @@
 // Answers of a tiny language model, token by token: shaded by credit, with each token's probability before and after the next step.
 
+/** A GRPO step takes a twentieth of a second: those on the way are shown, two by two. */
+export function way(params, before) {
+  const begun = ["group", "lr", "scale"].every((x) => params[x] === before[x]) ? (before.step ?? 0) : 0;
+  return Array.from({ length: Math.max(0, Math.ceil((params.step - begun) / 2) - 1) }, (_, k) => ({ ...params, step: begun + 2 * (k + 1) }));
+}
+
 export function draw(root, data, { h, legend, figure, number, table, set }) {
   const held = document.activeElement?.dataset?.key, n = data.expected.length - 1;
   const step = (k) => set({ step: Math.max(0, Math.min(20, k)) });

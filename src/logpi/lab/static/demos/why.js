@@ -26,7 +26,7 @@ export function draw(root, data, { h, legend, figure, trace, number, table, para
   low.append(h("h2", {}, "An argmax that flips"), legend([["greedy", 2], ["softmax", 3]]));
   const turn = figure(low, `Two actions of nearly equal worth. A change by ${number(params.tiny, 2)} at the tie, and the greedy choice jumps from ${flip.before.greedy ? "second" : "first"} to ${flip.after.greedy ? "second" : "first"}; the softmax moves from ${pc(flip.before.soft)} to ${pc(flip.after.soft)} (KL ${number(flip.kl, 2)}).`, { x: [flip.gap[0], flip.gap.at(-1)], y: [-0.05, 1.05], height: 240, xlabel: "worth of the second less that of the first", ylabel: "π(second)", title: "Greedy and softmax choice as the worth changes" });
   turn.rule({ x: 0 });
-  turn.line(flip.gap.flatMap((g, k) => (k && flip.greedy[k] !== flip.greedy[k - 1] ? [[g, flip.greedy[k - 1]]] : []).concat([[g, flip.greedy[k]]])), { series: 2 });
+  turn.line(flip.gap.flatMap((g, k) => (k && flip.greedy[k] !== flip.greedy[k - 1] ? [[flip.gap[k - 1], flip.greedy[k]]] : []).concat([[g, flip.greedy[k]]])), { series: 2 });
   turn.line(flip.gap.map((g, k) => [g, flip.soft[k]]), { series: 3 });
   root.append(table(["policy", "earns at worst"], [...actions.map((a, i) => [`always ${a}`, data.pure[i]]), ["a third each", data.mixed], ["average of the chase", chase.worst_of_average.at(-1)]]));
   let going = [];
