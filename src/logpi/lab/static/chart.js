@@ -128,7 +128,7 @@ function squared(x, y, wide, high) {
 }
 
 function frame(x, y, X, Y, { left, top, wide, high, names, xlabel, ylabel, width, height }) {
-  const across = ticks(...x, Math.max(2, Math.min(8, Math.floor(wide / 72)))), up = ticks(...y, Math.max(2, Math.round(high / 44)));
+  const across = ticks(...x, Math.max(2, Math.min(8, Math.floor(wide / 60)))), up = ticks(...y, Math.max(2, Math.round(high / 44)));
   return s("g", { class: "axes", "aria-hidden": "true" },
     up.map((v) => [s("line", { class: "grid", x1: left, x2: left + wide, y1: Y(v), y2: Y(v) }),
       s("text", { x: left - 8, y: Y(v) + 4, "text-anchor": "end" }, number(v))]).flat(),
