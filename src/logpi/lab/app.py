@@ -39,7 +39,7 @@ def lab(runs: Path, worker: Worker, every: float = EVERY) -> Starlette:
         )
 
     async def describe(request: Request) -> Response:
-        return await answer(request, {"name": request.path_params["name"]})
+        return await _answer(worker, request, {"name": request.path_params["name"]})
 
     async def ask(request: Request) -> Response:
         wrong = JSONResponse({"error": 'Ask with {"params": {...}, "seed": 0}.'}, 400)
@@ -49,19 +49,7 @@ def lab(runs: Path, worker: Worker, every: float = EVERY) -> Starlette:
             return wrong
         if not isinstance(asked, dict) or {*asked} != {"params", "seed"} or not isinstance(asked["params"], dict):
             return wrong
-        return await answer(request, {"name": request.path_params["name"], **asked})
-
-    async def answer(request: Request, question: dict[str, Any]) -> Response:
-        """The worker's; where the reader leaves first, its question is dropped."""
-        asked, left = asyncio.ensure_future(worker.ask(question)), asyncio.ensure_future(_left(request))
-        await asyncio.wait({asked, left}, return_when=asyncio.FIRST_COMPLETED)
-        left.cancel()
-        if not asked.done():
-            asked.cancel()
-            await asyncio.wait({asked})
-            return missing()  # to nobody
-        status, text = asked.result()
-        return Response(text, status, media_type="application/json")
+        return await _answer(worker, request, {"name": request.path_params["name"], **asked})
 
     async def listed(request: Request) -> Response:
         return JSONResponse(await anyio.to_thread.run_sync(board.every))
@@ -123,6 +111,19 @@ async def static(request: Request) -> Response:
     """A file that was there when the lab began, by its exact name: no path of a client's is ever opened."""
     name = request.path_params["path"]
     return await page(name)(request) if name in FILES else missing()
+
+
+async def _answer(worker: Worker, request: Request, question: dict[str, Any]) -> Response:
+    """The worker's; where the reader leaves first, its question is dropped."""
+    asked, left = asyncio.ensure_future(worker.ask(question)), asyncio.ensure_future(_left(request))
+    await asyncio.wait({asked, left}, return_when=asyncio.FIRST_COMPLETED)
+    left.cancel()
+    if not asked.done():
+        asked.cancel()
+        await asyncio.wait({asked})
+        return missing()  # to nobody
+    status, text = asked.result()
+    return Response(text, status, media_type="application/json")
 
 
 async def _left(request: Request) -> None:

@@ -46,7 +46,7 @@ SHOWN = (psi.td, psi.n_step, psi.gae, expectation.gradients, mdp.gradient)
 
 
 def demo(params: Params, seed: int) -> dict[str, Any]:
-    """GAE of an episode's first action in both forms; the exact bias and variance over lambda, and the best lambda by the critic's error."""
+    """GAE of an episode's first action in both forms; the exact bias and variance over lambda, and the best lambda."""
     problem = machine(params)
     found = quality(problem)
     curve = {name: x.tolist() for name, x in found.over(LAMBDAS, params.error, params.rows).items()}

@@ -50,8 +50,10 @@ class Params:
 
 
 FORMULA = """<math display="block"><mi>θ</mi><mo>←</mo><mi>step</mi><mo>(</mo>
-<munder><mi>average</mi><mtext>actions</mtext></munder><mspace width="0.3em"/><mi>objective</mi><mo>(</mo><mi>log</mi><mo>⁡</mo>
-<msub><mi>π</mi><mi>θ</mi></msub><mo>(</mo><mi>a</mi><mo>|</mo><mi>s</mi><mo>)</mo><mo>,</mo><mspace width="0.2em"/><mi>Ψ</mi><mo>)</mo><mo>)</mo></math>"""
+<munder><mi>average</mi><mtext>actions</mtext></munder><mspace width="0.3em"/>
+<mi>objective</mi><mo>(</mo><mi>log</mi><mo>⁡</mo>
+<msub><mi>π</mi><mi>θ</mi></msub><mo>(</mo><mi>a</mi><mo>|</mo><mi>s</mi><mo>)</mo><mo>,</mo>
+<mspace width="0.2em"/><mi>Ψ</mi><mo>)</mo><mo>)</mo></math>"""
 
 SHOWN = (update,)  # of each page, its node
 
