@@ -37,7 +37,7 @@ function draw_map(root, nodes, choose, { h, s }) {
   });
   const dots = order.map(([name]) => {
     const go = () => choose(name), [x, y] = at[name], changed = nodes[name].changed.join(", ");
-    return s("g", { class: "node", tabindex: "0", role: "button", "data-node": name, "aria-label": changed ? `${name}, changes ${changed}` : name, onclick: go, onkeydown: (e) => { if (e.key === "Enter" || e.key === " ") { e.preventDefault(); go(); } } },
+    return s("g", { class: "node", tabindex: "0", role: "button", "data-node": name, onclick: go, onkeydown: (e) => { if (e.key === "Enter" || e.key === " ") { e.preventDefault(); go(); } } },
       s("rect", { x: words - 8, y: y - ROW / 2, width: width - words + 8, height: ROW, rx: 6 }), s("circle", { cx: x, cy: y, r: 6 }), s("text", { x: words, y: y + 5 }, name),
       s("text", { class: "changed", x: width - 8, y: y + 5, "text-anchor": "end" }, changed));
   });
