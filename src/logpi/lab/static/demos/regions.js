@@ -4,7 +4,7 @@ const BANDS = 12, RINGS = [1, 4, 16, 64], WORDS = ["δ", "4 δ", "16 δ", "64 δ
 
 export function draw(root, data, { h, legend, figure, range, trace, number, table, before, still }) {
   const names = Object.keys(data.paths), place = h("div", {}), two = h("div", { class: "two" }), start = data.paths[names[0]][0].theta;
-  const again = h("button", { type: "button", class: "main", hidden: still, onclick: () => walk() }, "Watch the steps");
+  const again = !still && h("button", { type: "button", class: "main", onclick: () => walk() }, "Watch the steps");
   root.replaceChildren(h("div", { class: "row keys" }, again), legend([...names.map((n, i) => [n, i]), ["KL(old ‖ new) from the start", 7, "solid"]]), place, two);
   const axis = data.axis, ends = [axis[0], axis.at(-1)], last = data.paths[names[0]].length - 1;
   const map = figure(place, "The stronger the shade, the higher the return. A ring is one distance in policy space: a step of one length in the parameters crosses few rings or many.", { x: ends, y: ends, height: 620, square: true, tight: true, xlabel: data.parameters[0], ylabel: data.parameters[1], title: `Paths of five methods over the map of the return, with rings of equal KL; after ${last} steps ${names.map((n) => `${n} has J ${number(data.paths[n].at(-1).J)}`).join(", ")}` });

@@ -5,7 +5,7 @@ const spot = (pi) => [0, 1].map((k) => pi.reduce((sum, p, a) => sum + p * CORNER
 
 export function draw(root, data, { h, legend, figure, trace, number, table, params, before, still }) {
   const { chase, flip, actions } = data, top = h("div", { class: "two" }), low = h("div", {}), n = chase.path.length;
-  const again = h("button", { type: "button", class: "main", hidden: still, onclick: () => watch() }, "Watch the chase");
+  const again = !still && h("button", { type: "button", class: "main", onclick: () => watch() }, "Watch the chase");
   root.replaceChildren(h("p", { class: "said" }, `Whoever always plays one of them earns ${number(data.pure[0])} from an opponent who knows. After ${n} rounds the average of the policies earns ${number(chase.worst_of_average.at(-1), 2)} at worst; the even mixture earns ${number(data.mixed, 2)}.`),
     h("div", { class: "row keys" }, again), legend([["the policy of the moment", 0, "solid"], ["the average of its policies", 1, "solid"], ["the average never earns less", 7]]), top, low);
   const left = h("div", {}), right = h("div", {});
