@@ -1,5 +1,6 @@
 // The map of a two-parameter policy: shades are the true return, rings are equal KL from the start, lines are what each method does.
 
+const BEAT = 700; // milliseconds of a step that is watched
 const BANDS = 12, RINGS = [1, 4, 16, 64], WORDS = ["δ", "4 δ", "16 δ", "64 δ"];
 
 export function draw(root, data, { h, legend, figure, range, trace, number, table, before, still }) {
@@ -17,10 +18,9 @@ export function draw(root, data, { h, legend, figure, range, trace, number, tabl
   });
   const lines = names.map((n, i) => {
     const points = data.paths[n].map((p) => p.theta);
-    map.line(points, { series: "x", class: "halo", dash: false });
     const line = map.line(points, { series: i, class: "bold" });
-    map.dots(points.map((p, k) => [...p, `${n}, step ${k}: KL ${number(data.paths[n][k].kl)}, J ${number(data.paths[n][k].J)}`]), { series: i, r: 4.5 });
-    return line;
+    const dots = map.dots(points.map((p, k) => [...p, `${n}, step ${k}: KL ${number(data.paths[n][k].kl)}, J ${number(data.paths[n][k].J)}`]), { series: i, r: 4.5 });
+    return [line, ...dots.children];
   });
   map.dots([[...start, "start"]], { series: 6, r: 7 });
   map.text(...start, "start", { series: 6, dx: 12, dy: 5 });
@@ -28,7 +28,7 @@ export function draw(root, data, { h, legend, figure, range, trace, number, tabl
   const stop = () => going.forEach((x) => x.cancel());
   const walk = () => {
     stop();
-    going = still ? [] : lines.map((line) => trace(line, 700 * last));
+    going = still ? [] : lines.flatMap(([line, ...dots]) => [trace(line, BEAT * last), ...dots.map((dot, k) => dot.animate({ opacity: [0, 0] }, BEAT * k))]);
   };
   if (!before) walk();
   charts(two, data, names, last, { h, figure, range });
