@@ -72,6 +72,7 @@ def machine(params: Params) -> Problem:
 def episode(problem: Problem, params: Params, seed: int) -> dict[str, Any]:
     """Of one episode's first action: the TD errors that follow and their weights, the n-step advantages and theirs."""
     b = problem.batch(problems.sample(problem, 1, seed))
+    assert b.value is not None and b.value_next is not None
     given = b.reward, b.value, b.value_next, b.terminated
     n_step = [psi.n_step(*given, b.truncated, params.gamma, n)[0, 0] for n in range(1, STEPS + 1)]
     later = torch.arange(STEPS, dtype=torch.float64)
