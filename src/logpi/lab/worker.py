@@ -130,7 +130,7 @@ def warm(one: threading.Lock) -> None:
     """Imports what the pages need, beside the first questions; then draws each page once, between two questions."""
     from logpi.lab import demos
 
-    with suppress(ModuleNotFoundError):  # transformers is an extra
+    with suppress(ImportError):  # transformers is an extra; its page says what is missing
         for module in ("logpi.lab.little", "transformers.models.gpt2.modeling_gpt2"):
             import_module(module)
     for name in demos.DEMOS:
