@@ -24,7 +24,7 @@ def guarded(runs: Path = Path("no-runs"), worker=None, **more) -> Guard:
 
 
 def ask(app, method="GET", path="/api/lab", headers=GOOD, body=b"", query="", kind="http", messages=1):
-    """The answer: status, headers, body; of a websocket the messages sent. `messages`: bodies after which the client goes."""
+    """The answer: status, headers, body; of a websocket the messages sent. `messages`: bodies after which the client goes; 0: at once."""
     pairs = headers.items() if isinstance(headers, dict) else headers
     scope = {
         "type": kind,
@@ -52,6 +52,9 @@ async def _ask(app, scope, body, messages):
             return {"type": "http.request", "body": chunks.pop(0), "more_body": bool(chunks)}
         await gone.wait()
         return {"type": "http.disconnect"}
+
+    if not messages:
+        gone.set()
 
     async def send(message):
         sent.append(message)

@@ -43,18 +43,25 @@ def test_its_formula_is_whole_mathml_without_a_style(name: str) -> None:
         "munder",
         "msub",
         "msup",
+        "msubsup",
         "mtd",
         "mtr",
     }
     assert {x.tag for x in every} <= known and not any({*x.attrib} - {"display", "width"} for x in every)
 
 
+@pytest.mark.parametrize("most", [False, True], ids=["as it was", "at the most"])
 @pytest.mark.parametrize("name", DEMOS)
-def test_it_answers_while_one_waits(name: str) -> None:
-    answer(name, {}, 0)
+def test_it_answers_while_one_waits(name: str, most: bool) -> None:
+    whole = [x for x in controls(DEMOS[name].load().Params) if x["kind"] == "int"]
+    params = {x["name"]: x["high"] for x in whole} if most else {}
+    if most and name == "tokens":
+        answer(name, params | {"step": params["step"] - 2}, 0)  # its page asks for two steps at a time
+    else:
+        answer(name, {}, 0)
     seconds = []
-    for seed in range(3):
+    for seed in range(1 if most else 3):
         began = process_time()
-        answer(name, {}, seed)
+        answer(name, params, seed)
         seconds.append(process_time() - began)
     assert min(seconds) < 0.5  # of processor time; 0.2 s and less on a machine without other work

@@ -67,7 +67,7 @@ def test_the_plain_step_is_the_mean_of_advantage_times_score() -> None:
 
 
 def test_the_natural_step_is_as_long_where_the_policy_is_flat_and_the_plain_one_is_not() -> None:
-    steep, flat = (demo(Params(well=well, iterations=1, episodes=256), 0)["paths"] for well in (0.0, 3.0))
+    steep, flat = (demo(Params(well=well, iterations=1, episodes=128), 0)["paths"] for well in (0.0, 3.0))
     assert flat["plain"][1]["step"] < 0.1 * steep["plain"][1]["step"]
     assert flat["trust region"][1]["step"] > 0.3 * steep["trust region"][1]["step"]
 
@@ -77,6 +77,6 @@ def test_the_natural_step_is_as_long_where_the_policy_is_flat_and_the_plain_one_
 )
 def test_clip_and_price_hold_the_step(name: str, field: str, small: float, large: float) -> None:
     held, free = (
-        demo(Params(**{field: x}, epochs=10, iterations=1), 0)["paths"][name][1]["step"] for x in (small, large)
+        demo(Params(**{field: x}, epochs=6, iterations=1), 0)["paths"][name][1]["step"] for x in (small, large)
     )
     assert held < 0.5 * free

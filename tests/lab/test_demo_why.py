@@ -3,6 +3,9 @@
 import pytest
 import torch
 
+from logpi.envs.tabular import bandit
+from logpi.exact import mdp
+from logpi.exact.problems import linear
 from logpi.lab.demos.why import Params, demo
 
 
@@ -35,6 +38,11 @@ def test_a_natural_step_is_the_exponentiated_gradient() -> None:
         assert reply == int((pi @ payoff).argmin())
         grown = pi * (0.3 * payoff[:, reply]).exp()
         assert new == pytest.approx((grown / grown.sum()).tolist(), abs=1e-12)
+        policy, table = linear(pi.log().expand(2, 3)), bandit(payoff[:, reply].tolist())
+        seen = torch.eye(2, dtype=torch.float64)
+        F, g = mdp.fisher(policy, seen, seen[0]), mdp.gradient(table, policy, seen, 1.0, limit=1)
+        natural = mdp.natural_gradient(F, g).reshape(3, 2).T[0]
+        assert new == pytest.approx((pi.log() + 0.3 * natural).softmax(-1).tolist(), abs=1e-12)
 
 
 @pytest.mark.parametrize("temperature", [0.1, 0.5])

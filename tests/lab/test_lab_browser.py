@@ -99,6 +99,32 @@ def test_every_button_and_every_fold_of_a_picture_works(visit, name):
     assert page.locator(".sources pre code").first.inner_text().strip()
 
 
+SLOWLY = """const ask = window.fetch; window.posts = 0; window.fetch = async (...a) => {
+  if (a[1]?.method === "POST") { window.posts++; await new Promise((go) => setTimeout(go, 700)); } return ask(...a); }; 0"""
+
+
+def test_what_takes_long_says_so_and_a_dragged_slider_asks_for_where_it_rests(visit):
+    page = visit("#/gae")
+    ready(page, "#/gae")
+    page.evaluate(SLOWLY)
+    page.locator("#p-lam").focus()
+    for _ in range(12):
+        page.keyboard.press("ArrowLeft")
+    page.wait_for_selector(".waiting:not(:empty)")
+    page.wait_for_selector('.picture[aria-busy="false"]')
+    rests = page.locator(".control output").first.inner_text()
+    assert page.locator(".waiting").inner_text() == "" and f"At λ = {rests} " in page.locator(".said").inner_text()
+    assert 2 <= page.evaluate("posts") <= 6
+
+
+def test_a_late_step_of_grpo_is_reached_by_those_before_it(visit):
+    page = visit("#/tokens?step=5&group=2")
+    page.wait_for_selector(".said")
+    first = page.locator(".said").inner_text()
+    ready(page, "#/tokens")
+    assert "After 2 steps" in first and "After 5 steps" in page.locator(".said").inner_text()
+
+
 def test_a_pressed_column_is_an_action_and_its_reward_moves_the_policy(visit):
     page = visit("#/bandit?seed=3")
     ready(page, "#/bandit")

@@ -4,11 +4,14 @@ import asyncio
 import json
 import os
 import sys
+import threading
 import time
 
 import pytest
+from asgi import ask, guarded
 
-from logpi.lab.worker import Worker, answered
+from logpi.lab.demos import DEMOS
+from logpi.lab.worker import Worker, answered, warm
 
 SLOW = "import sys,time\nprint('ready',flush=True)\nfor x in sys.stdin:\n time.sleep(60 if 'long' in x else 0)\n print('200',x.strip(),flush=True)"
 DYING = "import sys\nprint('ready',flush=True)\nsys.stdin.readline()"
@@ -72,19 +75,51 @@ def test_a_process_that_ended_is_said_and_replaced():
     assert all(status == 500 and b"has ended" in text for status, text in asyncio.run(play()))
 
 
-def test_who_went_away_leaves_no_answer_for_the_next():
+@pytest.mark.parametrize(("question", "killed"), [("long", True), ("short", False)])
+def test_who_went_away_leaves_no_answer_for_the_next_and_no_work_behind(question, killed):
     async def play():
-        worker = Worker(command=FAKE)
+        worker = Worker(command=FAKE, grace=0.5)
         await worker.begin()
-        gone = asyncio.create_task(worker.ask({"name": "long"}))
-        await asyncio.sleep(0.05)
+        first = worker.process
+        gone = asyncio.create_task(worker.ask({"name": question, "of": "who went away"}))
+        behind = asyncio.create_task(worker.ask({"name": "long", "of": "who goes before it begins"}))
+        await asyncio.sleep(0)
         gone.cancel()
-        await asyncio.gather(gone, return_exceptions=True)
+        behind.cancel()
+        await asyncio.gather(gone, behind, return_exceptions=True)
         found = await worker.ask({"name": "short"})
+        same = worker.process is first
         await worker.close()
-        return found, worker.waiting
+        return found, worker.waiting, gone.cancelled(), same
 
-    assert asyncio.run(play()) == ((200, b'{"name": "short"}'), 0)
+    assert asyncio.run(play()) == ((200, b'{"name": "short"}'), 0, True, not killed)
+
+
+def test_a_reader_who_leaves_takes_the_question_along():
+    class Slow:
+        ended = False
+
+        async def ask(self, question):
+            try:
+                await asyncio.sleep(20)
+            finally:
+                self.ended = True
+
+    worker, began = Slow(), time.monotonic()
+    ask(guarded(worker=worker), path="/api/demos/bandit", messages=0)
+    assert worker.ended and time.monotonic() - began < 5
+
+
+def test_each_page_is_drawn_once_between_two_questions(monkeypatch):
+    drawn, one = [], threading.Lock()
+    monkeypatch.setattr("logpi.lab.worker.answered", lambda question: drawn.append((question["name"], one.locked())))
+    thread = threading.Thread(target=warm, args=(one,))
+    with one:
+        thread.start()
+        thread.join(0.2)
+        assert thread.is_alive() and not drawn
+    thread.join(60)
+    assert drawn == [(name, True) for name in DEMOS]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The lab's routes. A page, a picture's numbers, what stands beside them, and runs; everything else is not found."""
 
+import asyncio
 import json
 import mimetypes
 from collections.abc import AsyncIterator, Callable
@@ -43,7 +44,7 @@ def lab(runs: Path, worker: Worker, every: float = EVERY) -> Starlette:
         )
 
     async def describe(request: Request) -> Response:
-        return _answer(*await worker.ask({"name": request.path_params["name"]}))
+        return await _answer(worker, request, {"name": request.path_params["name"]})
 
     async def ask(request: Request) -> Response:
         wrong = JSONResponse({"error": 'Ask with {"params": {...}, "seed": 0}.'}, 400)
@@ -53,7 +54,7 @@ def lab(runs: Path, worker: Worker, every: float = EVERY) -> Starlette:
             return wrong
         if not isinstance(asked, dict) or {*asked} != {"params", "seed"} or not isinstance(asked["params"], dict):
             return wrong
-        return _answer(*await worker.ask({"name": request.path_params["name"], **asked}))
+        return await _answer(worker, request, {"name": request.path_params["name"], **asked})
 
     async def listed(request: Request) -> Response:
         return JSONResponse(await anyio.to_thread.run_sync(board.every))
@@ -145,9 +146,24 @@ async def static(request: Request) -> Response:
     return await page(name)(request) if name in FILES else missing()
 
 
+async def _answer(worker: Worker, request: Request, question: dict[str, Any]) -> Response:
+    """The worker's; where the reader leaves first, its question is dropped."""
+    asked, left = asyncio.ensure_future(worker.ask(question)), asyncio.ensure_future(_left(request))
+    await asyncio.wait({asked, left}, return_when=asyncio.FIRST_COMPLETED)
+    left.cancel()
+    if not asked.done():
+        asked.cancel()
+        await asyncio.wait({asked})
+        return missing()  # to nobody
+    status, text = asked.result()
+    return Response(text, status, media_type="application/json")
+
+
+async def _left(request: Request) -> None:
+    """Until the client has gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 def missing(*_: object) -> Response:
     return JSONResponse({"error": "There is no such page."}, 404)
-
-
-def _answer(status: int, text: bytes) -> Response:
-    return Response(text, status, media_type="application/json")

@@ -33,6 +33,21 @@ def machine(well: float = -1.0, worn: float = 0.0, steps: int = 4, shift: float 
     return Problem("machine", table, odds([well, worn]), torch.eye(2, dtype=FLOAT), states=states, actions=actions)
 
 
+def ended(problem: Problem) -> Problem:
+    """The same steps, then an end instead of a cut: states are (step, state), the last one terminal."""
+    table, (S, A) = problem.table, problem.table.R.shape
+    over = problem.limit * S
+    P, R = torch.zeros(over + 1, A, over + 1, dtype=FLOAT), torch.zeros(over + 1, A, dtype=FLOAT)
+    for t in range(problem.limit - 1):
+        P[t * S : (t + 1) * S, :, (t + 1) * S : (t + 2) * S] = table.P
+    P[over - S :, :, over] = 1.0
+    R[:over] = table.R.repeat(problem.limit, 1)
+    start = torch.cat([table.start, torch.zeros(over + 1 - S, dtype=FLOAT)])
+    obs = torch.cat([problem.obs.repeat(problem.limit, 1), torch.zeros_like(problem.obs[:1])])
+    whole = Table(P, R, start, torch.arange(over + 1) == over, problem.limit)
+    return Problem(problem.name, whole, problem.policy, obs, actions=problem.actions)
+
+
 def odds(theta: list[float]) -> Any:
     """A policy over two actions: in each state the log-odds of the second."""
     line = nn.Linear(len(theta), 1, bias=False, dtype=FLOAT)

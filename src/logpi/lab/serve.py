@@ -61,9 +61,10 @@ def hosts_for(host: str, allow_remote: bool) -> tuple[str, ...]:
             f"--host {host} would open the lab to other machines: ssh -L 8000:127.0.0.1:8000 reaches it without, "
             "--allow-remote does it all the same."
         )
-    print(f"logpi: other machines can reach the lab at {host}; the token travels unencrypted.", file=sys.stderr)
-    own = socket.gethostname()
-    return tuple(dict.fromkeys((*LOCAL, own.lower(), host.lower()) if host != "0.0.0.0" else (*LOCAL, own.lower())))
+    own = socket.gethostname().lower()
+    hosts = tuple(dict.fromkeys((*LOCAL, own) if host == "0.0.0.0" else (*LOCAL, own, host.lower())))
+    print(f"logpi: other machines can reach the lab at {hosts[-1]}; the token travels unencrypted.", file=sys.stderr)
+    return hosts
 
 
 def listening(host: str, port: int) -> socket.socket:

@@ -9,7 +9,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
+from importlib import import_module
 from typing import Any, BinaryIO
 
 from logpi.errors import LogpiError
@@ -17,16 +20,22 @@ from logpi.errors import LogpiError
 COMMAND = (sys.executable, "-P", "-m", "logpi.lab.worker")
 LINE = 16_000_000  # bytes of the longest answer
 START = 60.0  # seconds within which a new process is ready: it imports torch
+GRACE = 1.0  # seconds that a picture may still take whose reader has left: a new process would take longer to begin
 LEFT = 60  # seconds after which a process whose parent has gone ends itself, whatever it computes
 
 Answer = tuple[int, bytes]  # status, JSON
 
 
 class Worker:
-    """`ask` a question; what is over the quota is killed, and the next question finds a new process."""
+    """`ask` a question; what is over the quota is killed, and the next question finds a new process.
 
-    def __init__(self, quota: float = 15.0, queue: int = 8, command: Sequence[str] = COMMAND) -> None:
-        self.quota, self.queue, self.command = quota, queue, command
+    A question whose asker has gone (its task is cancelled) is never begun, or has `grace` seconds left to end by itself.
+    """
+
+    def __init__(
+        self, quota: float = 15.0, queue: int = 8, command: Sequence[str] = COMMAND, grace: float = GRACE
+    ) -> None:
+        self.quota, self.queue, self.command, self.grace = quota, queue, command, grace
         self.lock, self.waiting = asyncio.Lock(), 0
         self.process: asyncio.subprocess.Process | None = None
 
@@ -41,9 +50,12 @@ class Worker:
             self.waiting -= 1
 
     async def begin(self) -> None:
-        """The process, before it is asked for."""
+        """The process, before it is asked for; where the machine is too busy for that, the first question tries again."""
         async with self.lock:
-            await self._ready()
+            try:
+                await self._ready()
+            except TimeoutError:
+                await self.close()
 
     async def close(self) -> None:
         if self.process is not None and self.process.returncode is None:
@@ -64,6 +76,16 @@ class Worker:
         return process
 
     async def _ask(self, question: dict[str, Any]) -> Answer:
+        found = asyncio.ensure_future(self._answer(question))
+        try:
+            return await asyncio.shield(found)
+        except asyncio.CancelledError:
+            await asyncio.wait({found}, timeout=self.grace)
+            if found.cancel():  # still computing: nobody will read it, and it must not be taken for the next question's
+                await self.close()
+            raise
+
+    async def _answer(self, question: dict[str, Any]) -> Answer:
         try:
             process = await self._ready()
             assert process.stdin is not None
@@ -74,9 +96,6 @@ class Worker:
             return told(504, f"This took more than {self.quota:g} seconds and was stopped: ask for less.")
         except (OSError, ValueError):
             line = b""
-        except BaseException:  # nobody will read the answer: it must not be taken for that to the next question
-            await self.close()
-            raise
         if not line:
             await self.close()
             return told(500, "The lab's worker process has ended: ask again, a new one begins.")
@@ -102,16 +121,32 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
-    serve(sys.stdin.buffer, out)
+    one = threading.Lock()
+    threading.Thread(target=warm, args=(one,), daemon=True).start()
+    serve(sys.stdin.buffer, out, one)
 
 
-def serve(questions: BinaryIO, out: BinaryIO) -> None:
+def warm(one: threading.Lock) -> None:
+    """Imports what the pages need, beside the first questions; then draws each page once, between two questions."""
+    from logpi.lab import demos
+
+    with suppress(ImportError):  # transformers is an extra; its page says what is missing
+        for module in ("logpi.lab.little", "transformers.models.gpt2.modeling_gpt2"):
+            import_module(module)
+    for name in demos.DEMOS:
+        with one:
+            answered({"name": name, "params": {}, "seed": 0})
+
+
+def serve(questions: BinaryIO, out: BinaryIO, one: threading.Lock) -> None:
+    """One answer at a time: torch's generator belongs to the whole process."""
     out.write(b"ready\n")
     out.flush()
     for line in questions:
         if hasattr(signal, "alarm"):
             signal.alarm(LEFT)
-        status, text = answered(json.loads(line))
+        with one:
+            status, text = answered(json.loads(line))
         out.write(b"%d %s\n" % (status, text))
         out.flush()
         if hasattr(signal, "alarm"):

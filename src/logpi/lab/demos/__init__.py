@@ -35,6 +35,7 @@ DEMOS = {
     "scatter": Demo("One episode is a noisy gradient", "scatter"),
     "baseline": Demo("What a baseline does", "baseline"),
     "advantage": Demo("Return against advantage", "advantage"),
+    "gae": Demo("One number between bias and variance", "gae"),
     "methods": Demo("One batch, every method", "methods"),
     "regions": Demo("Trust regions", "regions"),
     "tokens": Demo("Tokens are actions", "tokens"),

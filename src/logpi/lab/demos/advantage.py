@@ -17,7 +17,7 @@ from logpi.exact.problems import linear
 from logpi.lab import problems
 from logpi.page import Between, page
 
-Paid = Annotated[float, Between(0, 10)]
+Paid = Annotated[float, Between(0.1, 10)]
 Logit = Annotated[float, Between(-3, 3)]
 CREDITS = {"return": Choice(psi="to_go"), "advantage": Choice(psi="advantage")}
 

@@ -33,7 +33,7 @@ class Params:
     level: Annotated[float, Between(0, 10)] = 2.0  # added to every reward
     lr: Annotated[float, Between(0.01, 3)] = 0.5  # how far an update goes
     pulls: Annotated[int, Between(2, 8)] = 4  # of a learner in an update
-    updates: Annotated[int, Between(1, 40)] = 25  # of each learner
+    updates: Annotated[int, Between(1, 30)] = 20  # of each learner
     learners: Annotated[int, Between(2, 32)] = 16  # each with a luck of its own
 
 

@@ -6,6 +6,7 @@ and what it truly gained. One gradient step of a fixed learning rate goes as far
 """
 
 import inspect
+from functools import lru_cache
 from typing import Annotated, Any
 
 import torch
@@ -49,10 +50,12 @@ class Params:
 
 
 FORMULA = """<math display="block"><mi>θ</mi><mo>←</mo><mi>step</mi><mo>(</mo>
-<munder><mi>average</mi><mtext>actions</mtext></munder><mi>objective</mi><mo>(</mo><mi>log</mi><mo>⁡</mo>
-<msub><mi>π</mi><mi>θ</mi></msub><mo>(</mo><mi>a</mi><mo>|</mo><mi>s</mi><mo>)</mo><mo>,</mo><mi>Ψ</mi><mo>)</mo><mo>)</mo></math>"""
+<munder><mi>average</mi><mtext>actions</mtext></munder><mspace width="0.3em"/>
+<mi>objective</mi><mo>(</mo><mi>log</mi><mo>⁡</mo>
+<msub><mi>π</mi><mi>θ</mi></msub><mo>(</mo><mi>a</mi><mo>|</mo><mi>s</mi><mo>)</mo><mo>,</mo>
+<mspace width="0.2em"/><mi>Ψ</mi><mo>)</mo><mo>)</mo></math>"""
 
-SHOWN = (update, *METHODS.values())
+SHOWN = (update,)  # of each page, its node
 
 
 def demo(params: Params, seed: int) -> dict[str, Any]:
@@ -83,16 +86,17 @@ def demo(params: Params, seed: int) -> dict[str, Any]:
     }
 
 
+@lru_cache(maxsize=1)
 def nodes() -> dict[str, dict[str, Any]]:
-    """Each page: its title, its formula, its four words, the page it came from and the words that changed."""
+    """Each page: its title, its formula, its four words, its source, the page it came from and the words that changed."""
     words = {name: dict(zip(MEMBERS, row, strict=True)) for name, *row in methods_table()}
     told = {}
     for name, kind in METHODS.items():
         title, formula = (inspect.getdoc(inspect.getmodule(kind)) or "").split("\n\n")
         parent = PARENT.get(name)
         changed = [x for x in MEMBERS if parent and words[name][x] != words[parent][x]]
-        more = {"parent": parent, "changed": changed, "rows": kind.rows}  # type: ignore[attr-defined]
-        told[name] = {"title": title, "formula": formula, "words": words[name], "idea": inspect.getdoc(kind)} | more
+        more = {"parent": parent, "changed": changed, "source": inspect.getsource(kind)}
+        told[name] = {"title": title, "formula": formula, "words": words[name]} | more
     return told
 
 

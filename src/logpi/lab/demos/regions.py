@@ -29,13 +29,13 @@ class Params:
 
     well: Annotated[float, Between(-3, 3)] = 1.5  # log-odds of mending a machine that is well
     worn: Annotated[float, Between(-3, 3)] = -2.0  # log-odds of mending one that is worn
-    episodes: Annotated[int, Between(4, 256)] = 128  # of each iteration
-    iterations: Annotated[int, Between(1, 8)] = 5  # steps along each path
+    episodes: Annotated[int, Between(4, 128)] = 128  # of each iteration
+    iterations: Annotated[int, Between(1, 6)] = 5  # steps along each path
     lr: Annotated[float, Between(0.01, 5)] = 1.0  # of the plain, the clipped and the mirror step
     delta: Annotated[float, Between(0.001, 0.2)] = 0.05  # KL of a natural step and of a trust region
     clip: Annotated[float, Between(0.02, 0.9)] = 0.2  # how far PPO's ratio is paid for moving
     eta: Annotated[float, Between(0.01, 5)] = 0.5  # step size of mirror descent
-    epochs: Annotated[int, Between(1, 10)] = 5  # passes over a batch, clip and mirror
+    epochs: Annotated[int, Between(1, 6)] = 5  # passes over a batch, clip and mirror
 
 
 FORMULA = """<math display="block"><munder><mo>max</mo><mi>θ</mi></munder>

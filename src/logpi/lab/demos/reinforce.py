@@ -34,7 +34,7 @@ class Params:
     gamma: Fraction = 0.9  # discount of later rewards
     credit: Literal["to_go", "total"] = "to_go"  # what followed the action, or the episode's whole return
     lr: Annotated[float, Between(0.01, 5)] = 1.0  # how far an update goes
-    updates: Annotated[int, Between(0, 20)] = 0  # made before the episode is played
+    updates: Annotated[int, Between(0, 12)] = 0  # made before the episode is played
     episodes: Annotated[int, Between(1, 500)] = 200  # played to see the spread of returns
 
 

@@ -15,7 +15,6 @@ from torch import Tensor
 from logpi import kl
 from logpi.envs.tabular import PAYOFF, bandit
 from logpi.exact import mdp
-from logpi.exact.problems import linear
 from logpi.page import Between, page
 from logpi.policy.categorical import Categorical
 
@@ -39,7 +38,7 @@ FORMULA = """<math display="block"><munder><mo>max</mo><mi>π</mi></munder><mund
 <mo>)</mo><mo>=</mo><mn>0</mn><mo>,</mo><mspace width="1em"/><mtext>only at</mtext><mspace width="0.5em"/><mi>π</mi><mo>=</mo>
 <mo>(</mo><mfrac><mn>1</mn><mn>3</mn></mfrac><mo>,</mo><mfrac><mn>1</mn><mn>3</mn></mfrac><mo>,</mo><mfrac><mn>1</mn><mn>3</mn></mfrac><mo>)</mo></math>"""
 
-SHOWN = (mdp.gradient, mdp.fisher, mdp.natural_gradient, Categorical.mode, kl.categorical)
+SHOWN = (mdp.values, Categorical.mode, kl.categorical)
 
 
 def demo(params: Params, seed: int) -> dict[str, Any]:
@@ -61,16 +60,13 @@ def worst(pi: Tensor) -> float:
 
 def chase(params: Params, seed: int) -> dict[str, Any]:
     """Natural policy gradient against the best reply: the policies, their averages, and what each earns at worst."""
-    obs, here = torch.eye(2, dtype=torch.float64), torch.tensor([1.0, 0.0], dtype=torch.float64)
-    logits = torch.randn(2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    logits = torch.randn(2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))[0]
     policies, replies = [], []
     for _ in range(params.rounds):
-        policy = linear(logits)
-        pi = mdp.probabilities(policy, obs)[0].detach()
+        pi = logits.softmax(-1)
         reply = int((pi @ PAYOFF).argmin())
-        table = bandit(PAYOFF[:, reply].tolist())
-        F, g = mdp.fisher(policy, obs, here), mdp.gradient(table, policy, obs, 1.0, limit=1)
-        logits = logits + params.lr * mdp.natural_gradient(F, g).reshape(3, 2).T
+        V, Q = mdp.values(bandit(PAYOFF[:, reply].tolist()), pi.expand(2, 3), 1.0, limit=1)
+        logits = logits + params.lr * (Q - V[..., None])[0, 0]  # of a softmax, the natural gradient is the advantage
         policies.append(pi)
         replies.append(reply)
     path = torch.stack(policies)

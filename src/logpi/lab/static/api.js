@@ -37,6 +37,9 @@ const post = (path, body, options) =>
 const same = (told, x, params, seed) =>
   x.seed === seed && told.params.every((f) => params[f.name] === (f.name in x.params ? x.params[f.name] : f.default));
 
+/** Are there numbers for these? */
+export const answered = (told, params, seed) => !copied || told.answers.some((x) => same(told, x, params, seed));
+
 /** A demonstration's numbers. */
 export async function numbers(told, params, seed, options) {
   if (!copied) return post(`api/demos/${told.name}`, { params, seed }, options);
@@ -47,7 +50,7 @@ export async function numbers(told, params, seed, options) {
 /** Parameters with changes: in a copy those that it has numbers for, if need be with all others as they were; null: it has none. */
 export function turned(told, params, changes, seed) {
   const both = { ...params, ...changes }, alone = { ...Object.fromEntries(told.params.map((f) => [f.name, f.default])), ...changes };
-  return copied ? [both, alone].find((x) => told.answers.some((y) => same(told, y, x, seed))) ?? null : both;
+  return [both, alone].find((x) => answered(told, x, seed)) ?? null;
 }
 
 /** Calls `each` with every line of JSON that comes, until the signal. */

@@ -37,9 +37,13 @@ export function table(head, rows, title = "The numbers") {
         h("tbody", {}, rows.map((row) => h("tr", {}, row.map((x) => h("td", {}, cell(x)))))))));
 }
 
-/** Which colour and dash means what: [["A", 0], ["B", 1]]. */
+/** Which colour and dash means what: [["A", 0], ["B", 1, "solid"], ["C", 2, "dot"], ["D", 3, "bar"]]. */
 export function legend(entries) {
-  return h("ul", { class: "legend" }, entries.map(([name, series]) =>
-    h("li", { class: `s${series}` }, s("svg", { viewBox: "0 0 24 8", "aria-hidden": "true" },
-      s("line", { class: `line d${series}`, x1: 0, x2: 24, y1: 4, y2: 4 })), name)));
+  const marks = {
+    dot: () => s("circle", { cx: 12, cy: 4, r: 4 }),
+    bar: () => s("rect", { x: 7, y: -1, width: 10, height: 10, rx: 1 }),
+    line: (dash) => s("line", { class: `line ${dash}`, x1: 0, x2: 24, y1: 4, y2: 4 }),
+  };
+  return h("ul", { class: "legend" }, entries.map(([name, series, kind]) =>
+    h("li", { class: `s${series}` }, s("svg", { viewBox: "0 0 24 8", "aria-hidden": "true" }, marks[kind]?.() ?? marks.line(kind === "solid" ? "" : `d${series}`)), name)));
 }

@@ -7,7 +7,7 @@ const views = new WeakMap();
 export function draw(root, data, tools) {
   if (!views.has(root)) views.set(root, build(root));
   const view = views.get(root), { number, still } = tools, moves = tools.params.moves ?? "", full = moves.length >= data.longest;
-  const add = (more) => tools.set({ moves: (moves + more).slice(0, data.longest) });
+  const add = (more) => tools.set((now) => ({ moves: ((now.moves ?? "") + more).slice(0, data.longest) }));
   view.arms.forEach((arm, a) => { arm.button.onclick = () => add(String(a)); arm.button.disabled = full || !tools.has({ moves: moves + a }); });
   view.one.onclick = () => add("s");
   view.many.onclick = () => add("s".repeat(20));

@@ -18,11 +18,9 @@ export function draw(root, data, { h, legend, figure, range, number, table }) {
   });
   const left = h("div", {}), right = h("div", {});
   down.append(left, right);
-  const noisy = figure(left, "Variance of one learner’s first update: exact, and measured on 500 drawn batches (light).", { x: [-0.6, 1.6], y: range(kinds.flatMap((k) => [g[k].variance, g[k].measured]), { zero: true }), ylabel: "variance", height: 240, title: "Variance of the gradient, exact and measured" });
-  noisy.svg.querySelectorAll(".axes text[text-anchor=middle]").forEach((x) => x.remove());
+  const noisy = figure(left, "Variance of one learner’s first update: exact, and measured on 500 drawn batches (light).", { y: range(kinds.flatMap((k) => [g[k].variance, g[k].measured]), { zero: true, pad: 0.12 }), names: kinds.map((k) => [WORDS[k]]), ylabel: "variance", height: 240, title: "Variance of the gradient, exact and measured" });
   kinds.forEach((k, i) => { noisy.bars([[i - 0.2, g[k].variance]], { series: i, width: 0.36 }); noisy.bars([[i + 0.2, g[k].measured]], { series: i, width: 0.36, class: "faint" }); noisy.text(i, Math.max(g[k].variance, g[k].measured), number(g[k].variance), { dy: -6, anchor: "middle", series: i }); });
-  const mean = figure(right, "Mean of that gradient for each arm’s logit, from every batch there is: a baseline does not move it.", { x: [-0.6, 3.6], y: range(kinds.map((k) => g[k].mean), { zero: true }), ylabel: "mean gradient", height: 240, title: "Mean gradient with and without" });
-  mean.svg.querySelectorAll(".axes text[text-anchor=middle]").forEach((x) => x.remove());
+  const mean = figure(right, "Mean of that gradient for each arm’s logit, from every batch there is: a baseline does not move it.", { y: range(kinds.map((k) => g[k].mean), { zero: true, pad: 0.1 }), names: data.arms.map((r) => [number(r)]), xlabel: "what the arm pays", ylabel: "mean gradient", height: 240, title: "Mean gradient with and without" });
   mean.rule({ y: 0 });
   kinds.forEach((k, i) => mean.bars(g[k].mean.map((v, a) => [a + 0.4 * i - 0.2, v, `arm ${a + 1}: ${number(v)}`]), { series: i, width: 0.36 }));
   root.append(table(["", "variance, exact", "variance, measured", ...data.arms.map((r, a) => `mean, arm ${a + 1} (pays ${r})`)], kinds.map((k) => [WORDS[k], g[k].variance, g[k].measured, ...g[k].mean])));

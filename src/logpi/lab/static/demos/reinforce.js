@@ -32,15 +32,17 @@ export function draw(root, data, tools) {
   return stop;
 }
 
-function board(data, t, { h, s, number }) {
+function board(data, t, { h, s, number, glide, still }) {
   const n = data.size, cell = 96, middle = (k) => [(k % n) * cell + cell / 2, Math.floor(k / n) * cell + cell / 2];
   const goal = n * n - 1, now = data.steps[t], path = [data.steps[0].state, ...data.steps.slice(0, t + 1).map((x) => x.next)];
   const fans = data.policy.before.map((pi, k) => (k === goal ? null : fan(s, middle(k), pi, cell)));
+  const agent = s("circle", { class: "agent", cx: middle(now.next)[0], cy: middle(now.next)[1], r: 13 });
+  if (!still) glide(agent, ...[0, 1].map((k) => middle(now.state)[k] - middle(now.next)[k]));
   const svg = s("svg", { class: "board", viewBox: `-2 -2 ${n * cell + 4} ${n * cell + 4}`, role: "img", "aria-label": `Step ${t + 1}: from cell ${now.state + 1} ${data.actions[now.action]}, paid ${number(now.reward)}` },
     Array.from({ length: n * n }, (_, k) => s("rect", { class: `cell${k === goal ? " goal" : ""}${k === now.state ? " here" : ""}`, x: (k % n) * cell, y: Math.floor(k / n) * cell, width: cell, height: cell })),
     s("text", { class: "goal-name", x: middle(goal)[0], y: middle(goal)[1] + 34, "text-anchor": "middle" }, "goal"), fans,
     s("path", { class: "walk", d: path.map((k, i) => `${i ? "L" : "M"}${middle(k)[0]},${middle(k)[1]}`).join("") }),
-    s("circle", { class: "agent", cx: middle(now.next)[0], cy: middle(now.next)[1], r: 13 }));
+    agent);
   return h("figure", {}, svg, h("figcaption", {}, "The wedges are π in each cell; the dot has just moved."));
 }
 
@@ -55,11 +57,9 @@ function fan(s, [x, y], pi, cell) {
 function told(x, t, data, { h, number, figure }) {
   const up = x.after[x.action] > x.before[x.action], place = h("div", {});
   requestAnimationFrame(() => {
-    const plot = figure(place, "π in this cell: before (light) and after this step’s term alone.", { x: [-0.6, 3.6], y: [0, Math.max(0.5, ...x.before, ...x.after)], height: 190, ylabel: "π(a | s)", title: "Probabilities before and after" });
-    for (const tick of plot.svg.querySelectorAll(".axes text[text-anchor=middle]")) tick.remove();
+    const plot = figure(place, "π in this cell: before (light) and after this step’s term alone.", { y: [0, 1.05 * Math.max(0.5, ...x.before, ...x.after)], names: data.actions.map((name, a) => [`${ARROWS[a]} ${name}`]), height: 190, ylabel: "π(a | s)", title: "Probabilities before and after" });
     plot.bars(x.before.map((p, a) => [a - 0.19, p]), { series: 7, width: 0.34, class: "faint" });
     plot.bars(x.after.map((p, a) => [a + 0.19, p]), { series: 0, width: 0.34 });
-    data.actions.forEach((name, a) => plot.svg.append(plot.text(a, 0, `${ARROWS[a]} ${name}`, { dy: 18, anchor: "middle" })));
   });
   return [h("p", { class: "said", "aria-live": "polite" }, `Step ${t + 1} of ${data.steps.length}: it went ${data.actions[x.action]} and was paid ${number(x.reward)}. The return credited to that is ${number(x.credit)}, so going ${data.actions[x.action]} from here becomes ${up ? "more" : "less"} likely: ${pc(x.before[x.action])} → ${pc(x.after[x.action])}.`), place];
 }

@@ -1,5 +1,11 @@
 // Answers of a tiny language model, token by token: shaded by credit, with each token's probability before and after the next step.
 
+/** A GRPO step takes a twentieth of a second: those on the way are shown, two by two. */
+export function way(params, before) {
+  const begun = ["group", "lr", "scale"].every((x) => params[x] === before[x]) ? (before.step ?? 0) : 0;
+  return Array.from({ length: Math.max(0, Math.ceil((params.step - begun) / 2) - 1) }, (_, k) => ({ ...params, step: begun + 2 * (k + 1) }));
+}
+
 export function draw(root, data, { h, legend, figure, number, table, set, has }) {
   const held = document.activeElement?.dataset?.key, n = data.expected.length - 1;
   const step = (k) => set({ step: Math.max(0, Math.min(20, k)) });
@@ -9,7 +15,7 @@ export function draw(root, data, { h, legend, figure, number, table, set, has })
     h("div", { class: "row keys" }, key("step", "Take a step of GRPO", () => step(n + 1), "main"), key("back", "‹ Back", () => step(n - 1)), key("zero", "From the start", () => step(0), "quiet")),
     h("p", { class: "said", "aria-live": "polite" }, `After ${n} ${n === 1 ? "step" : "steps"} the model earns ${number(data.expected.at(-1), 2)} on average and says “${data.right}” with probability ${number(data.right_probability.at(-1), 2)}. The next step brings it to ${number(data.next.reward, 2)}, at KL ${number(data.kl, 2)}.`),
     h("p", {}, h("small", {}, "Asked: "), h("code", {}, data.prompt), h("small", {}, " Right: "), h("code", {}, data.right)),
-    legend([["likelier after the step", 0], ["less likely", 1]]), answers(data, most, { h, number }));
+    legend([["likelier after the step", 0, "bar"], ["less likely", 1, "bar"]]), answers(data, most, { h, number }));
   const two = h("div", { class: "two" }, h("div", {}), h("div", {}));
   root.append(two);
   const xs = [0, Math.max(5, n + 1)];
