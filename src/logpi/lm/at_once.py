@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-HELD = {"cpu": 2**27}  # bytes that a pass forward keeps for the one backward, at most
+HELD = {"cpu": 2**28}  # bytes that a pass forward keeps for the one backward, at most
 ELSEWHERE = 2**32  # on an accelerator
 TEXTS = 32, 64  # tokens of the two texts that are measured
 
