@@ -151,6 +151,16 @@ def test_what_is_there_is_not_written_over(tmp_path, what):
         export.export(out)
 
 
+@pytest.mark.parametrize(("extra", "module"), [("lm", "transformers"), ("lab", "markdown")])
+def test_a_copy_that_lacks_an_extra_is_not_written(tmp_path, monkeypatch, extra, module):
+    guide._fragment.cache_clear()
+    monkeypatch.setattr(export, "DEMOS", {})
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(LogpiError, match=rf'pip install "logpi\[{extra}\]"'):
+        export.export(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_runs_that_are_not_there_or_too_large_are_told(tmp_path, monkeypatch, copy):
     with pytest.raises(LogpiError, match="There is no folder .*none: --runs is where runs are"):
         export.export(tmp_path / "out", tmp_path / "none")

@@ -202,6 +202,8 @@ def test_every_text_of_the_guide_is_a_fragment(name):
     told = guide.fragment(name)
     assert told["title"] and harmless(told["html"])
     assert "$" not in re.sub(r"<(pre|code)[^>]*>.*?</\1>", "", told["html"], flags=re.S)  # no formula was left as text
+    named = re.findall(r"\]\([./]*/src/logpi/", guide.TEXTS[name].read_text())
+    assert told["html"].count("<button ") == len(named)  # each function that it names opens its source
 
 
 def test_contents_name_each_chapter_and_the_demonstrations_it_leads_to(write):

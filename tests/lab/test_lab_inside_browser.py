@@ -81,6 +81,27 @@ def test_an_episode_has_one_cursor_for_film_curves_and_words(visit):
     assert page.locator(".inside details[open] tbody tr").count() == 20
 
 
+def test_a_long_episode_is_seen_near_its_cursor_or_whole(visit, runs):
+    file = "step-000000081920-CartPole-v1-seed10000"  # as logpi play names it
+    told = {"env": "CartPole-v1", "checkpoint": "step-000000081920", "deterministic": True, "seed": 0, "fps": None}
+    where = runs / BARE / "video" / f"{file}.json"
+    where.parent.mkdir()
+    where.write_text(json.dumps(told | {"film": None, "episodes": [episode_of(250, 1)]}))
+    page = opened(visit, BARE, viewport=NARROW)
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    curve, slider = page.locator(".inside .chart").first, page.locator("#inside-step")
+    assert "Steps 0 to 99 of 250" in curve.get_attribute("aria-label")
+    slider.fill("120")
+    assert "Steps 100 to 199 of 250" in curve.get_attribute("aria-label")
+    slider.press("End")
+    assert "Steps 150 to 249 of 250" in curve.get_attribute("aria-label")
+    assert float(page.locator(".cursor").first.get_attribute("x1")) > 200
+    page.get_by_role("radio", name="the whole episode").check(force=True)
+    assert "Steps 0 to 249 of 250" in curve.get_attribute("aria-label") and slider.input_value() == "249"
+    where.unlink()
+    where.parent.rmdir()
+
+
 def test_the_film_is_played_and_the_cursor_follows_it(visit):
     page = opened(visit, PPO)
     video = page.locator("video")

@@ -19,6 +19,7 @@ from logpi.lab.demos import DEMOS
 from logpi.lab.guard import POLICY
 from logpi.lab.worker import Answer, answered
 from logpi.run.files import rounded
+from logpi.run.language import must_have_transformers
 
 LARGEST = 20_000_000  # bytes of a copy: the demonstrations take less than half of it
 SEEDS = 5
@@ -59,7 +60,7 @@ class Copy:
 
     async def copy(self, request: str, change: Callable[[Any], Any] = lambda x: x) -> Any:
         """A route's JSON, changed for the copy."""
-        found = change(json.loads((await ask(self.app, request))[1]))
+        found = change(json.loads(await whole(self.app, request)))
         self.put(request, compact(found))
         return found
 
@@ -98,6 +99,14 @@ async def ask(app: Any, request: str, body: dict[str, Any] | None = None) -> Ans
     return status, pieces[0]
 
 
+async def whole(app: Any, request: str) -> bytes:
+    """An answer that a copy needs: what refuses it is told, for a page without it would be an empty one."""
+    status, text = await ask(app, request)
+    if status != 200:
+        raise LogpiError(json.loads(text)["error"])
+    return text
+
+
 def query(**parts: str) -> str:
     """As URLSearchParams of a browser writes it."""
     return "&".join(f"{k}={quote(v, safe='*-._ ').replace('~', '%7E').replace(' ', '+')}" for k, v in parts.items())
@@ -126,7 +135,7 @@ def asked(name: str, fields: list[dict[str, Any]], seeds: int) -> Iterator[tuple
 
 async def demonstration(site: Copy, name: str, seeds: int) -> int:
     """A demonstration's text, source and answers; how many these are."""
-    told = json.loads((await ask(site.app, f"api/demos/{name}"))[1])
+    told = json.loads(await whole(site.app, f"api/demos/{name}"))
     defaults, answers = {f["name"]: f["default"] for f in told["params"]}, list[dict[str, Any]]()
     for change, seed in asked(name, told["params"], seeds):
         status, text = await ask(site.app, f"api/demos/{name}", {"params": defaults | change, "seed": seed})
@@ -201,11 +210,11 @@ async def collected(runs: Path | None, seeds: int) -> tuple[dict[str, bytes], st
     site.files["index.html"] = page()
     await site.copy("api/lab", lambda about: about | {"runs": runs and runs.resolve().name})
     pictures = 0
+    for name in guide.TEXTS:
+        await site.copy(f"api/guide/{name}")
     for name in DEMOS:
         pictures += (n := await demonstration(site, name, seeds))
         print(f"{name}: {n} pictures", flush=True)
-    for name in guide.TEXTS:
-        await site.copy(f"api/guide/{name}")
     site.files |= {f"static/guide/{name}": file.read_bytes() for name, file in guide.FIGURES.items()}
     told = f"{len(DEMOS)} demonstrations with {pictures} pictures, the guide"
     told += f", {await curves(site, runs)}" if runs else ""
@@ -219,6 +228,7 @@ def export(out: Path, runs: Path | None = None, seeds: int = SEEDS) -> str:
         raise LogpiError(f"{out} is there already: logpi lab export writes into a new folder.")
     if runs is not None and not runs.is_dir():
         raise LogpiError(f"There is no folder {runs}: --runs is where runs are.")
+    must_have_transformers()  # the tokens' page would have no picture
     files, told = asyncio.run(collected(runs, seeds))
     for name, text in files.items():
         file = out / name

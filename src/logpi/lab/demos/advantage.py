@@ -1,7 +1,7 @@
 """Every action is paid, so the raw return pushes up whatever was done; the advantage pushes up only what was better than expected.
 
-Each row is what one sample of that action does to all probabilities, weighed by its return and by its advantage. The rows of the raw
-return differ wildly and each pushes its own action up; weighed by how often they happen, both tables add up to the same update.
+Each group of bars is what one sample of that action does to all probabilities, weighed by its return and by its advantage. Those of
+the raw return differ wildly and each pushes its own action up; weighed by how often they happen, both add up to the same update.
 """
 
 from typing import Annotated, Any

@@ -1,8 +1,8 @@
 """The same gradient, five ways to follow it. A step in the parameters is not a step in the policy.
 
-Each curve is where the policy is as likely to do something else by the same amount: KL(old || new), around the policy at the start.
-The shading is the true return. Plain gradient steps feel only the slope of the parameters; the natural step and TRPO measure
-their length in KL, PPO's clip stops paying for leaving, and mirror descent makes distance cost something.
+Each ring is one distance from the policy at the start, KL(old || new); the shading is the true return. Plain gradient steps
+feel only the slope of the parameters; the natural step and TRPO measure their length in KL, PPO's clip stops paying for
+leaving, and mirror descent makes distance cost something.
 """
 
 from typing import Annotated, Any

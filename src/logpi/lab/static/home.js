@@ -19,5 +19,6 @@ export function home(root, about) {
     h("p", { class: "lead" }, "Methods differ in five exchangeable words. Each page below shows one of them at work. Every picture is computed by the library’s own functions, whose source stands beside it; turn anything, and the link keeps what you see."),
     h("ol", { class: "contents" }, about.demos.map((x, i) =>
       h("li", {}, h("a", { href: `#/${x.name}` }, h("span", { class: "mark" }, i), x.title))),
+      h("li", {}, h("a", { href: "#/guide" }, h("span", { class: "mark" }, "§"), "The guide: the same, derived in full")),
       about.runs ? h("li", {}, h("a", { href: "#/runs" }, h("span", { class: "mark" }, "~"), `Your runs in ${about.runs}`)) : ""));
 }

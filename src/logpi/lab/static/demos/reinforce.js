@@ -67,7 +67,7 @@ function told(x, t, data, { h, number, figure }) {
 const pc = (p) => `${(100 * p).toFixed(1)} %`;
 
 function steps(data, { h, table, number }) {
-  const found = table(["t", "cell", "action", "reward", "credit G", "π before", "π after"], data.steps.map((x, t) => [String(t + 1), String(x.state + 1), data.actions[x.action], number(x.reward), number(x.credit), pc(x.before[x.action]), pc(x.after[x.action])]), "Every step of the episode");
+  const found = table(["step", "cell", "action", "reward", "credit G", "π before", "π after"], data.steps.map((x, t) => [String(t + 1), String(x.state + 1), data.actions[x.action], number(x.reward), number(x.credit), pc(x.before[x.action]), pc(x.after[x.action])]), "Every step of the episode");
   found.querySelectorAll("tbody tr").forEach((row, t) => { row.dataset.t = t; });
   return h("div", {}, found);
 }
