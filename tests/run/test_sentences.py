@@ -51,6 +51,7 @@ def test_the_command_line_says_so(refused: Any, tmp_path: Path) -> None:
         "track --to tensorboard": "logpi: logpi track needs at least one run folder.\n",
         "track nowhere --to": "logpi: logpi track needs a view: --to tensorboard, wandb or trackio.\n",
         "resume one two": "logpi: logpi resume does not take 'two' too: one is enough. See logpi resume --help.\n",
+        "lab nosuch": "logpi: logpi lab does not take 'nosuch'. See logpi lab --help.\n",
         f"train ppo --reference nowhere {QUICK}": "logpi: This page has no KL to a reference policy: ppo, grpo and rloo with --kl above 0 do.\n",
     }
     for line, words in lines.items():

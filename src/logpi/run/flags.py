@@ -30,7 +30,8 @@ def parse(kind: Any, args: list[str], prog: str, description: str = "") -> Any:
             raise LogpiError(_sentence(said.getvalue(), prog, kind)) from end
         raise
     if unknown and not any(u.startswith("-") for u in unknown):
-        raise LogpiError(f"{prog} does not take {unknown[0]!r} too: one is enough. See {prog} --help.")
+        too = " too: one is enough" if any(_is_place(x) for x in _fields(kind).values()) else ""
+        raise LogpiError(f"{prog} does not take {unknown[0]!r}{too}. See {prog} --help.")
     if unknown:
         first = next((u for u in unknown if u.startswith("--")), unknown[0])
         name = first.partition("=")[0].replace("_", "-")
