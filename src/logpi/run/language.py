@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 
-from logpi.device import few_kernels, pick, threads_for, use_threads
+from logpi.device import pick, threads_for, use_threads
 from logpi.errors import LogpiError, short
 from logpi.lm.pretrained import SIZES
 from logpi.loop import Parts
@@ -72,8 +72,6 @@ def assemble(method: Any, settings: Text, name: str, weights: Path | None, engin
     must_have_rank(settings.lora, settings.lora_alpha)
     if settings.bf16 and settings.dtype != "float32":
         raise LogpiError(f"--bf16 computes with float32 parameters, and --dtype is {settings.dtype}: leave one away.")
-    if settings.bf16:
-        few_kernels()
     settings = at_home(settings)
     device, task = pick(settings.device), (rewards := rewards_of(settings)).task
     seeds = torch.randint(2**31, (4,), generator=torch.Generator().manual_seed(settings.seed)).tolist()
