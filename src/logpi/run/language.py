@@ -55,9 +55,7 @@ class Text:
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"  # where tensors live
     dtype: Literal["float32", "float64"] = "float32"  # of parameters
     bf16: bool = False  # the model computes in bfloat16, log pi stays float32
-    fast: Literal["auto", "off"] = (
-        "auto"  # sampling by a twin where it covers the model, and short attention as products
-    )
+    fast: Literal["auto", "off"] = "auto"  # a twin samples where it covers the model; short attention is products
     threads: Count | None = None  # of torch; else one for small models, and all cores for others
 
     where = property(lambda self: Path(self.data).stem if self.data else self.task)
