@@ -11,6 +11,8 @@ from logpi.errors import LogpiError
 from logpi.room import Room, slices
 
 T = TypeVar("T")
+SHARED = 0.9  # of the slots that would be read otherwise: below, to read a shared prompt once pays
+MOST = 8  # times the slots that may be read, with shared prompts counted for each row: their keys and values are
 FULL, WORTH = (
     0.75,
     512,
@@ -223,16 +225,50 @@ def _packed(mini: Batch, weight: Tensor, budget: int, skip: bool) -> Iterator[tu
         length = torch.where(torch.where(mini.mask, mini.psi, 0.0).any(-1), length, 0)
     order = torch.sort(length, descending=True, stable=True)
     lengths = [n for n in order.values.tolist() if n] or [max(1, int((mini.mask[order.indices[0]] * slots).amax()))]
-    for here in alike(lengths, budget):
-        rows, longest = order.indices[here], lengths[here.start]
+    for rows, longest in _together(mini, order.indices[: len(lengths)], lengths, budget):
         yield mini[rows].map(lambda x, n=longest: x[:, :n] if x.dim() > 1 else x), weight[rows, :longest]  # type: ignore[misc]
 
 
-def alike(lengths: Sequence[int], budget: int) -> list[slice]:
-    """Which rows of falling length go together: as many as `budget` slots hold, one at least, and few that are mostly padding."""
-    begins = [0]
+def _together(mini: Batch, rows: Tensor, lengths: list[int], budget: int) -> Iterator[tuple[Tensor, int]]:
+    """(rows of a part, its longest): neighbours by length, or by prompt where less is read so."""
+    if len(lengths) * lengths[0] <= budget:
+        plan, order = alike(lengths, budget)[0], [*range(len(lengths))]
+    else:
+        prompts = _prompts(mini[rows])
+        first = {kind: k for k, (kind, _) in reversed([*enumerate(prompts)])}
+        orders = [*range(len(lengths))], sorted(range(len(lengths)), key=lambda k: (first[prompts[k][0]], k))
+        plans = [(*alike([lengths[k] for k in x], budget, [prompts[k] for k in x]), x) for x in orders]
+        plan, _, order = min(plans, key=lambda x: x[1])
+    for here in plan:
+        yield rows[order[here]], max(lengths[k] for k in order[here])
+
+
+def _prompts(rows: Batch) -> list[tuple[int, int]]:
+    """Of each row: which prompt it begins with, and how many tokens that has."""
+    last = rows.mask.int().argmax(-1)
+    before = torch.arange(rows.mask.shape[-1], device=last.device) <= last[:, None]
+    kinds = torch.where(before, rows.obs, -1).unique(dim=0, return_inverse=True)[1]
+    return [*zip(kinds.tolist(), (last + 1).tolist(), strict=True)]
+
+
+def alike(lengths: Sequence[int], budget: int, prompts: Sequence[tuple[int, int]] = ()) -> tuple[list[slice], int]:
+    """(neighbours that go together, slots read in all): as many as `budget` slots hold, one at least, and few that are mostly padding.
+
+    prompts: (which, tokens) of each row; what rows of a part share counts once, as it is read (policy/common.py).
+    """
+    begins, total, cost, kinds, longest, shortest, prompt, rest = [0], 0, 0, set[int](), 0, max(lengths), 0, 0
     for k, n in enumerate(lengths):
-        longest, rows = lengths[begins[-1]], k - begins[-1]
-        if rows and ((rows + 1) * longest > budget or (n < FULL * longest and rows * longest >= WORTH)):
+        kind, asked = prompts[k] if prompts else (k, n)
+        rows, high = k - begins[-1], max(longest, n)
+        alone = (rows + 1) * high
+        once = (len(kinds) + (kind not in kinds)) * max(prompt, asked) + (rows + 1) * max(rest, n - asked)
+        read = once if once <= SHARED * alone else alone
+        padded = min(shortest, n) < FULL * high and rows * longest >= WORTH
+        if rows and (read > budget or alone > MOST * budget or padded):
             begins.append(k)
-    return [slice(*pair) for pair in zip(begins, [*begins[1:], len(lengths)], strict=True)]
+            total += cost
+            read, kinds, longest, shortest, prompt, rest = n, set(), 0, n, 0, 0
+        cost = read
+        kinds.add(kind)
+        longest, shortest, prompt, rest = max(longest, n), min(shortest, n), max(prompt, asked), max(rest, n - asked)
+    return [slice(*pair) for pair in zip(begins, [*begins[1:], len(lengths)], strict=True)], total + cost

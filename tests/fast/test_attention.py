@@ -2,13 +2,18 @@
 
 import pytest
 import torch
-from lm.families import family
+from lm.families import family, saved
 from torch import nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from logpi.fast import attention
 from logpi.lm import pretrained
+from logpi.methods import PPO
 from logpi.policy.tokens import Tokens
+from logpi.run import checkpoint
+from logpi.run.language import Text
+from logpi.run.load import load
+from logpi.run.setup import assemble
 
 CAUSAL = torch.ones(7, 7, dtype=torch.bool).tril()
 MASKS = {
@@ -86,6 +91,16 @@ def test_a_model_in_bfloat16_is_no_further_from_float32_than_with_the_kernel(nam
     assert 0 < one < 1.1 * other
     pretrained.save(model, tokenizer, tmp_path / "saved")
     assert attention.NAME not in (tmp_path / "saved" / "config.json").read_text()
+
+
+@pytest.mark.parametrize("fast", ["auto", "off"])
+def test_all_models_of_a_run_have_the_same_attention_and_so_has_what_is_loaded_of_it(fast, tmp_path):
+    folder = str(saved("qwen3", tmp_path / "model"))
+    asked = Text(task="copy", model=folder, reference=folder, value_model="copy", max_tokens=4, bf16=True, fast=fast)
+    parts = assemble(PPO(envs=4, kl=0.1), asked, "ppo")
+    policies = (parts.policy, parts.reference, parts.critic.network, load(checkpoint.save(parts, tmp_path / "saved")))
+    names = {x.model.config._attn_implementation for x in policies}
+    assert names == {attention.NAME if fast == "auto" else "sdpa"}
 
 
 def test_what_is_off_or_float32_keeps_its_attention():

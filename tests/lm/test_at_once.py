@@ -1,5 +1,6 @@
 """How much of a language model's run lies in memory at once."""
 
+import ctypes
 import subprocess
 import sys
 
@@ -11,9 +12,11 @@ from logpi import device
 from logpi.lm import at_once
 from logpi.lm.at_once import kept, tokens_at_once
 from logpi.methods import GRPO
+from logpi.policy.tokens import Tokens
 from logpi.run.language import Text
 from logpi.run.setup import assemble
 
+TELLS = sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallinfo2")
 GIVES_BACK = """
 import sys, torch
 from logpi.device import give_back
@@ -40,6 +43,13 @@ def test_what_is_kept_grows_with_the_tokens_and_of_so_many_it_fits(monkeypatch):
     assert tokens_at_once(policy) == pytest.approx(tokens / 4, abs=1)
 
 
+def test_a_model_of_few_tokens_takes_as_many_as_another():
+    policy = little(dtype=torch.float32)
+    many = tokens_at_once(policy)
+    policy.context = 8
+    assert tokens_at_once(policy) == pytest.approx(many, rel=0.2)
+
+
 def test_a_run_takes_so_many_unless_it_is_told(monkeypatch):
     monkeypatch.setitem(at_once.HELD, "cpu", 2**20)
     page = GRPO(starts=2, group=2)
@@ -51,14 +61,21 @@ def test_a_run_takes_so_many_unless_it_is_told(monkeypatch):
 def test_bfloat16_keeps_few_kernels_and_the_users_own_number_stays(monkeypatch):
     name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
     monkeypatch.delenv(name, raising=False)
-    assemble(GRPO(starts=2, group=2), Text(task="copy", bf16=True), "grpo", None)
+    policy = little(dtype=torch.float32)
+    assert name not in device.os.environ
+    Tokens(policy.model, bf16=True)
     assert device.os.environ[name] == device.SHAPES
     monkeypatch.setenv(name, "9")
     device.few_kernels()
     assert device.os.environ[name] == "9"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the GNU C library's")
+def test_a_c_library_that_does_not_tell_is_left_alone(monkeypatch):
+    monkeypatch.setattr(device.ctypes, "CDLL", lambda _: object())  # as musl's, or one before glibc 2.33
+    device.give_back(0)
+
+
+@pytest.mark.skipif(not TELLS, reason="of the GNU C library from 2.33 on")
 def test_memory_that_is_free_again_goes_back_where_it_is_much():
     def freed(most: int) -> tuple[float, float]:
         done = subprocess.run([sys.executable, "-c", GIVES_BACK, str(most)], capture_output=True, text=True)

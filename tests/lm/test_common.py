@@ -3,7 +3,7 @@
 import pytest
 import torch
 from lm.little import little, prompts_of
-from lm.test_tokens import drawn
+from lm.test_tokens import drawn, gradient
 
 from logpi.batch import Batch
 from logpi.lm.generate import generate
@@ -83,3 +83,23 @@ def test_a_row_without_a_word_of_ours_does_no_harm():
     b = b.with_(mask=mask)
     torch.testing.assert_close(together(policy, b), alone(policy, b), rtol=0, atol=1e-12)
     torch.testing.assert_close(Now(policy, None, b).log_pi[5], torch.zeros_like(b.log_pi[5]))
+
+
+def long_prompts(policy) -> Batch:
+    """Short answers of unlike length to four long prompts, the rows of each prompt apart from each other."""
+    prompts = prompts_of(policy, *(letter + "abcdefgh" * 4 for letter in "abcd"))
+    said = generate(policy, [prompts[k % 4] for k in range(24)], torch.arange(24), 6, policy.ends)
+    b = rows_of([prompts[k % 4] for k in range(24)], said, torch.zeros(24, dtype=torch.float64), 0)
+    psi = torch.randn(b.mask.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return b.with_(psi=torch.where(b.mask, psi, 0.0))
+
+
+def test_rows_of_long_prompts_go_together_and_each_prompt_is_read_once(monkeypatch):
+    policy = little()
+    b = long_prompts(policy).with_(start=None)
+    whole = gradient(policy, b)
+    counted = asked(policy, monkeypatch)
+    split = gradient(policy, b, micro=80)
+    torch.testing.assert_close(split, whole, rtol=0, atol=1e-12 * float(whole.abs().max()))
+    assert len(counted) == 8 and max(counted) <= 80  # a prompt, then the answers to it, four times
+    assert sum(counted) < b.obs.numel() / 3

@@ -32,13 +32,14 @@ def step(folder, **how):
     return next(run), parts.policy
 
 
+@pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_step_of_a_family(name, tmp_path):
+def test_a_step_of_a_family(name, bf16, tmp_path):
     folder = saved(name, tmp_path / name)
     with pytest.warns(UserWarning, match="no fused attention") if name in PLAIN else contextlib.nullcontext():
-        record, policy = step(folder, seed=1)
+        record, policy = step(folder, seed=1, bf16=bf16)
     before = family(name)[0].state_dict()
-    assert record["first_ratio_error"] <= 1e-5
+    assert record["first_ratio_error"] <= (0.1 if bf16 else 1e-5)
     assert record["grad_norm"] > 0 and all(p.isfinite().all() for p in policy.parameters())
     assert any(not torch.equal(x, before[k]) for k, x in policy.model.state_dict().items())
 

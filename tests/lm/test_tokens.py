@@ -154,7 +154,7 @@ def test_rows_without_a_signal_are_left_out_where_nothing_else_moves_the_policy(
     asked = []
     real = policy.hidden
     monkeypatch.setattr(policy, "hidden", lambda ids, **more: asked.append(len(ids)) or real(ids, **more))
-    monkeypatch.setattr(common, "WORTH", 0.0)  # nothing is shared: rows can be counted
+    monkeypatch.setattr(common, "SHARED", 0.0)  # nothing is shared: rows can be counted
     for page, rows_asked in (
         (GRPO(), 8),
         (GRPO(entropy=0.01), 12),

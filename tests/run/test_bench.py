@@ -5,7 +5,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
+import logpi
 from logpi.errors import LogpiError
 from logpi.loop import loop
 from logpi.run import bench, cli, floors
@@ -79,6 +81,22 @@ def test_processes_are_waited_for_and_plain_paths_say_why(ask, tmp_path: Path) -
     assert found["workers"] == 2 and found["ratio"] is None and len(found["loops"]) == 1 and found["notes"]
     share = found["loops"][0]["share"]
     assert share["environment"] + share["transfer"] > 0.5 and share["values"] == 0
+
+
+def test_the_weights_of_a_run_are_measured(ask, tmp_path: Path, monkeypatch, capsys) -> None:
+    line = f"train ppo --envs 2 --length 8 --steps 16 --seed 3 --out {tmp_path}/runs --quiet --no-plot --evaluate 0"
+    cli.dispatch(line.split())
+    capsys.readouterr()
+    run, seen, course = next((tmp_path / "runs").glob("*/*/*")), [], bench.Course
+
+    def begun(parts):
+        seen.append([x.clone() for x in parts.policy.state_dict().values()])
+        return course(parts)
+
+    monkeypatch.setattr(bench, "Course", begun)
+    ask(f"ppo --envs 2 --length 8 --init {run}")
+    saved = [*logpi.load(run).state_dict().values()]
+    assert seen and all(all(map(torch.equal, one, saved)) for one in seen)
 
 
 def test_multiply_adds_are_counted_where_they_are() -> None:

@@ -8,7 +8,10 @@ import pytest
 import torch
 from lm.families import saved
 
+import logpi
 from logpi.errors import LogpiError
+from logpi.lm import generate as generation
+from logpi.lm.cache import cache_for
 from logpi.run import bench, bench_language, cli, floors
 from logpi.run.bench_language import MEANS, SIDE, Report, places, verdict
 from logpi.run.language import Text, assemble
@@ -78,6 +81,38 @@ def test_multiply_adds_and_memory_are_those_of_the_model() -> None:
     assert held["weights"] == held["gradients"] == held["pi_old"] == size and held["averages"] >= 2 * size
     longest = bench_language.fullest(parts, batch)
     assert held["keys_and_values"] == longest * 2 * 2 * 64 * 4  # layers, keys and values, width, bytes
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("fast", ["auto", "off"])
+def test_keys_and_values_are_as_large_as_those_of_a_rollout(bf16, fast, tmp_path, monkeypatch) -> None:
+    settings = {"task": "copy", "level": 2, "model": str(saved("qwen3", tmp_path / "model")), "max_tokens": 4}
+    page, made = find_method("grpo", {"starts": 2, "group": 2}), []
+
+    def kept(*given):
+        made.append(cache_for(*given))
+        return made[-1]
+
+    monkeypatch.setattr(generation, "cache_for", kept)
+    course = bench.Course(assemble(page, Text(**settings, bf16=bf16, fast=fast), "grpo", None), places)
+    course.turn(least=0.0)
+    size = sum(x.shape[1] * x.shape[3] * x.itemsize for layer in made[0].layers for x in layer.room)
+    assert bench_language.of_a_token(course.parts.policy) == size
+
+
+def test_the_weights_of_a_run_are_measured(ask, tmp_path: Path, monkeypatch, capsys) -> None:
+    line = f"train grpo --task copy --level 2 --starts 2 --group 2 --steps 8 --out {tmp_path}/runs --quiet --no-plot"
+    cli.dispatch([*line.split(), "--evaluate", "0", "--seed", "3"])
+    capsys.readouterr()
+    run, seen = next((tmp_path / "runs").glob("*/*/*")), []
+
+    def course(parts, places):
+        seen.extend(x.clone() for x in parts.policy.state_dict().values())
+        return bench.Course(parts, places)
+
+    monkeypatch.setattr(bench_language, "Course", course)
+    ask(f"grpo --starts 2 --group 2 --init {run}")
+    assert all(map(torch.equal, seen, logpi.load(run).state_dict().values())) and seen
 
 
 def test_texts_are_most_when_those_still_said_are_longest() -> None:
@@ -179,6 +214,14 @@ def test_why_sampling_is_plain_is_true(tmp_path: Path) -> None:
     assert why(dtype="float64") == "the fast twin is for float32, and this is float64"
 
 
+def test_a_window_is_why_sampling_is_plain(tmp_path: Path) -> None:
+    folder = str(saved("mistral", tmp_path / "model"))  # its window is 4,096 tokens
+    page, settings = find_method("grpo", {"starts": 2, "group": 2}), Text(task="copy", model=folder, max_tokens=4)
+    course = bench.Course(assemble(page, settings, "grpo", None), places)
+    course.turn(least=0.0)
+    assert bench_language.plain_because(course.parts) == "its layers forget or fold the text"
+
+
 def test_a_machine_reads_and_multiplies() -> None:
     like = torch.ones(1)
     assert floors.reading(2**20, like) > 1e6 and floors.gain(like, torch.float32) == pytest.approx(1, rel=0.9)
@@ -204,6 +247,7 @@ MISTAKES = {
     "--task copy --correction masked": "--correction means nothing without --engine",
     "--task copy --until 1": "no flag --until",
     "--data no.jsonl": "no.jsonl",
+    "--task copy --init no": "no has no config.toml: --init takes the folder of a run.",
 }
 
 

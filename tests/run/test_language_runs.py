@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import torch
 
 import logpi
 from logpi.methods import METHODS
+from logpi.run import language
 from logpi.run.checkpoint import choose
 from logpi.run.train import why_zero
 
@@ -96,3 +98,23 @@ def test_groups_that_all_lack_a_signal_are_told(call, tmp_path):
     code, out, err = call(*loud, "--steps", "100", "--reward", "flat.py:f")
     assert code == 0, err
     assert out.count("no group has a signal: the rewards in each are equal") == 1 and "the loss is 0" not in out
+
+
+def test_a_run_with_older_weights_begins_again_as_it_began(call, tmp_path, monkeypatch):
+    line = (*small("grpo"), "--steps", "60", "--warmup", "2")
+    assert call(*line)[0] == 0
+    older = run_of(tmp_path)
+    assert call(*line, "--init", str(older), "--seed", "5", "--out", "more")[0] == 0
+    run = next((tmp_path / "more").glob("*/*/*"))
+    first = numbers(run)
+    shutil.rmtree(run / "checkpoints")
+    (run / "checkpoints").mkdir()
+    monkeypatch.setattr(language, "taught", None)  # no step of a warm-up: its weights are not kept
+    code, _, err = call("resume", str(run), "--quiet")
+    assert code == 0, err
+    assert first and numbers(run) == first
+
+
+def numbers(run):
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: x for k, x in row.items() if k != "seconds"} for row in rows]

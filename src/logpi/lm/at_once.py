@@ -8,15 +8,13 @@ from torch.autograd.graph import saved_tensors_hooks
 
 HELD = {"cpu": 2**28}  # bytes that a pass forward keeps for the one backward, at most
 ELSEWHERE = 2**32  # on an accelerator
-TEXTS = 32, 64  # tokens of the two texts that are measured
+LONGER = 64  # tokens of the longer of the two texts that are measured; the other has half of them
 
 
 def tokens_at_once(policy: Any) -> int:
     """As many as `HELD` bytes are kept for, by what two short texts keep: more would only take more memory."""
-    context = policy.context or TEXTS[1]
-    short, long = (min(n, context) for n in TEXTS)
-    if short == long:
-        return HELD["cpu"]
+    long = min(LONGER, policy.context or LONGER)
+    short = long // 2
     each = (kept(policy, long) - kept(policy, short)) / (long - short)
     device = policy.head.project.weight.device.type
     return max(1, int(HELD.get(device, ELSEWHERE) / max(each, 1.0)))

@@ -8,15 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from logpi.batch import Batch
-
-WORTH = 0.9  # of what would be read otherwise: below, it pays
+from logpi.batch import SHARED, Batch
 
 
 def hidden(policy: Any, b: Batch) -> Tensor:
     """[B, T, H], right in the slots of our tokens."""
     first, of = distinct(b)
-    if len(first) <= WORTH * len(b.obs):
+    if len(first) <= SHARED * len(b.obs):
         return once(policy, b[first])[of]
     return once(policy, b)
 
@@ -45,7 +43,7 @@ def once(policy: Any, b: Batch) -> Tensor:
     prompts, of = b.obs.gather(1, at.clamp(min=0)).masked_fill(at < 0, -1).unique(dim=0, return_inverse=True)
     rest = int((torch.where(b.mask, slot, 0).amax(1) - last).amax())  # tokens behind it, at most
     plain = all(type(layer) is DynamicLayer for layer in cache.layers)
-    less = prompts.numel() + len(b.obs) * rest <= WORTH * b.obs.numel()
+    less = prompts.numel() + len(b.obs) * rest <= SHARED * b.obs.numel()
     if not plain or not less or len(prompts) == len(b.obs):
         return policy.hidden(b.obs)
     there = prompts >= 0

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from logpi import kl
 from logpi.batch import Batch
+from logpi.device import few_kernels
 from logpi.errors import LogpiError, short
 from logpi.fast import attention
 from logpi.lm.after import After, after
@@ -124,6 +125,8 @@ class Tokens(nn.Module):
     def __init__(self, model: nn.Module, tokenizer: Any = None, temperature: float = 1.0, bf16: bool = False) -> None:
         super().__init__()
         self.model, self.tokenizer, self.bf16 = model, tokenizer, bf16
+        if bf16:
+            few_kernels()
         self.head: Any = Vocabulary(model.get_output_embeddings(), temperature, after(model))  # type: ignore[operator]
         self.width = int(model.config.get_text_config().hidden_size)  # type: ignore[union-attr, operator]
         names = ("max_position_embeddings", "max_seq_len")

@@ -25,7 +25,8 @@ from logpi.loop import Parts, Record
 from logpi.run import floors
 from logpi.run.clock import Clock, Counted
 from logpi.run.floors import Alone
-from logpi.run.setup import Settings, assemble
+from logpi.run.setup import Settings
+from logpi.run.train import assembled
 from logpi.workers import work
 from logpi.workers.worker import Worker
 
@@ -168,14 +169,16 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
 
-def measure(name: str, method: Any, settings: Settings, seconds: float, say: Callable[[str], None]) -> Report:
+def measure(
+    name: str, method: Any, settings: Settings, seconds: float, say: Callable[[str], None], init: str | None
+) -> Report:
     """The loop that `logpi train` would run, and beside it, where it is fused, the plain one."""
     with contextlib.ExitStack() as last:
-        courses = [Course(assemble(method, settings, name=name))]
+        courses = [Course(assembled(name, method, settings, init)[0])]
         last.callback(courses[0].parts.collect.envs.close)
         took = courses[0].warm()
         if courses[0].fused:
-            courses.append(Course(assemble(method, dataclasses.replace(settings, fast="off"), name=name)))
+            courses.append(Course(assembled(name, method, dataclasses.replace(settings, fast="off"), init)[0]))
             last.callback(courses[1].parts.collect.envs.close)
         if took > seconds:
             say(f"an iteration takes {took:.3g} s: wait for some more")

@@ -17,7 +17,8 @@ from logpi.device import pick
 from logpi.loop import Parts
 from logpi.run import floors
 from logpi.run.bench import HIGH, Course, Place, beside, shared
-from logpi.run.language import Text, assemble, must_have_transformers
+from logpi.run.language import Text, must_have_transformers
+from logpi.run.train import assembled
 from logpi.workers import work
 
 MEANS = {
@@ -83,15 +84,17 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
 
-def measure(name: str, method: Any, settings: Text, seconds: float, say: Callable[[str], None]) -> Report:
+def measure(
+    name: str, method: Any, settings: Text, seconds: float, say: Callable[[str], None], init: str | None
+) -> Report:
     """The loop that `logpi train` would run."""
     must_have_transformers()
     from transformers import AutoModelForCausalLM  # noqa: F401  what libraries take is not the model's
 
     before = floors.peak(pick(settings.device))
-    if settings.warmup:
+    if settings.warmup and init is None:
         say(f"warm-up: up to {settings.warmup} supervised steps first (--warmup 0 leaves them out)")
-    course = Course(assemble(method, settings, name, None), places)
+    course = Course(assembled(name, method, settings, init)[0], places)
     with contextlib.closing(course.parts.collect):
         if (took := course.warm()) > seconds:
             say(f"an iteration takes {took:.3g} s: wait for some more")
@@ -161,7 +164,7 @@ def plain_because(parts: Parts) -> str:
         return "of --fast off"
     if dtype not in TYPES:
         return f"the fast twin is for float32, and this is {str(dtype).removeprefix('torch.')}"
-    return "" if policy.uncovered == "" else "its layers keep something else than keys and values"
+    return "" if policy.uncovered == "" else "its layers forget or fold the text"
 
 
 def read_at_once(policy: Any) -> int:
@@ -203,13 +206,11 @@ def of_a_token(policy: Any) -> int:
     """Bytes of the keys and values of a text of one token."""
     from logpi.lm.cache import cache_for
 
-    cache = cache_for(policy.model.config, 1)
-    policy.hidden(
-        torch.zeros(1, 1, dtype=torch.long, device=policy.head.project.weight.device), **{policy.cache_name: cache}
-    )
+    cache, like = cache_for(policy.model.config, 1), policy.head.project.weight
+    policy.hidden(torch.zeros(1, 1, dtype=torch.long, device=like.device), **{policy.cache_name: cache})
     kept = [getattr(layer, name, None) for layer in cache.layers for name in ("keys", "values")]
-    fused_in_bf16 = policy.bf16 and policy.uncovered == ""
-    return sum(x.numel() * (2 if fused_in_bf16 else x.itemsize) for x in kept if isinstance(x, Tensor))
+    fused = policy.uncovered == ""  # then they are in float32, whatever computes
+    return sum(x.numel() * (like if fused else x).itemsize for x in kept if isinstance(x, Tensor))
 
 
 def notes(course: Course) -> Iterator[str]:

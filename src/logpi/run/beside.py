@@ -52,7 +52,9 @@ def another(settings: "Text", policy: Tokens, where: str | None, headless: bool 
     if tokenizer.get_vocab() != policy.tokenizer.get_vocab():
         raise LogpiError(f"{where} has other tokens than the model: give one of its family.")
     like = policy.head.project.weight
-    found = Tokens(model.eval(), tokenizer, settings.temperature, settings.bf16).place(like.device, like.dtype)
+    found = Tokens(model.eval(), tokenizer, settings.temperature, settings.bf16)
+    found.fast = policy.fast
+    found.place(like.device, like.dtype)
     if found.context and found.context < (policy.context or found.context + 1):
         warnings.warn(f"{where} reads {found.context} tokens: that is the model's context in this run.", stacklevel=2)
         policy.context = found.context

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 
-from logpi.device import few_kernels, pick, threads_for, use_threads
+from logpi.device import pick, threads_for, use_threads
 from logpi.errors import LogpiError, short
 from logpi.lm.pretrained import SIZES
 from logpi.loop import Parts
@@ -55,9 +55,7 @@ class Text:
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"  # where tensors live
     dtype: Literal["float32", "float64"] = "float32"  # of parameters
     bf16: bool = False  # the model computes in bfloat16, log pi stays float32
-    fast: Literal["auto", "off"] = (
-        "auto"  # sampling by a twin where it covers the model, and short attention as products
-    )
+    fast: Literal["auto", "off"] = "auto"  # a twin samples where it covers the model; short attention is products
     threads: Count | None = None  # of torch; else one for small models, and all cores for others
 
     where = property(lambda self: Path(self.data).stem if self.data else self.task)
@@ -72,8 +70,6 @@ def assemble(method: Any, settings: Text, name: str, weights: Path | None, engin
     must_have_rank(settings.lora, settings.lora_alpha)
     if settings.bf16 and settings.dtype != "float32":
         raise LogpiError(f"--bf16 computes with float32 parameters, and --dtype is {settings.dtype}: leave one away.")
-    if settings.bf16:
-        few_kernels()
     settings = at_home(settings)
     device, task = pick(settings.device), (rewards := rewards_of(settings)).task
     seeds = torch.randint(2**31, (4,), generator=torch.Generator().manual_seed(settings.seed)).tolist()

@@ -59,7 +59,7 @@ def claimed_by(spec: dict[str, Any], observations: spaces.Space, actions: spaces
 def text_from(folder: Path, device: str) -> Any:
     """The language model of a checkpoint, at the temperature that it was trained at; or of a model folder, at 1."""
     from logpi.lm import lora, pretrained
-    from logpi.policy.tokens import Tokens, must_bear_padding
+    from logpi.policy.tokens import Tokens
     from logpi.run import config
     from logpi.run.language import must_have_transformers
 
@@ -72,9 +72,7 @@ def text_from(folder: Path, device: str) -> Any:
     policy.fast = policy.fast and asked.get("fast", "auto") == "auto"
     if adapted:
         lora.put_on(policy, folder)
-    policy.model.to(device)
-    must_bear_padding(policy)
-    return policy.requires_grad_(False)
+    return policy.place(device, policy.head.project.weight.dtype).requires_grad_(False)
 
 
 def load(run: str | Path, network: Any = None, device: str = "cpu", allow_nonfinite: bool = False) -> Policy:

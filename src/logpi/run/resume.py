@@ -23,7 +23,7 @@ from logpi.run.files import write_whole
 from logpi.run.folder import RunFolder, agrees, status_of, versions
 from logpi.run.paths import is_path, rewards, wrappers
 from logpi.run.setup import Settings, assemble, find_method, records
-from logpi.run.train import Options, carry_out
+from logpi.run.train import Options, assembled, carry_out
 from logpi.run.worlds import kind_of
 
 
@@ -130,9 +130,8 @@ def fresh(run: Path, asked: dict[str, Any], options: Options, own: dict[str, Any
     """(parts as they were at a run's start, their settings, whose weights they have, in words)."""
     name, page, settings, objects = named(str(run / "config.toml"), asked, own, {})
     chance.seed(settings.seed)
-    parts = assemble(page, settings, **objects, name=name)
-    note = f"; weights: {checkpoint.inherit(parts, Path(options.init))}" if options.init else ""
-    return parts, settings, note
+    parts, note = assembled(name, page, settings, options.init, **objects)
+    return parts, settings, note and f"; {note}"
 
 
 def begin(run: Path, asked: dict[str, Any], options: Options, own: dict[str, Any]) -> Path:

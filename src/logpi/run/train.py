@@ -59,16 +59,22 @@ class Options:
 def train(name: str, method: Any, settings: Settings | Text, options: Options) -> Path:
     """A new run: its folder. What was reached, how fast, and what to type next is printed in three lines."""
     chance.seed(settings.seed)
-    older = checkpoint.choose(Path(options.init))[0] if options.init else None
-    if isinstance(settings, Text) and settings.warmup and not (older or options.quiet):
+    if isinstance(settings, Text) and settings.warmup and not (options.init or options.quiet):
         print(f"warm-up: up to {settings.warmup} supervised steps, before there is a run folder", flush=True)
-    parts = assemble(method, settings, name=name, weights=older)
-    note = f"weights: {checkpoint.inherit(parts, Path(options.init))}" if options.init else ""
+    parts, note = assembled(name, method, settings, options.init)
     short = name.rpartition(":")[2].lower() or name
     asked = config.dump(parts.config | {"train": dataclasses.asdict(options)})
     folder = RunFolder.create(options.out, settings.where, short, settings.seed)
     folder.describe(asked, parts.collect.backend, sys.argv[1:])
     return carry_out(parts, settings, options, folder, note)
+
+
+def assembled(name: str, method: Any, settings: Settings | Text, init: str | None, **objects: Any) -> tuple[Parts, str]:
+    """(what `loop` needs, with the weights of the run `init`; whose they are, in words). objects: the caller's own."""
+    if init is None:
+        return assemble(method, settings, **objects, name=name), ""
+    parts = assemble(method, settings, **objects, name=name, weights=checkpoint.choose(Path(init))[0])
+    return parts, f"weights: {checkpoint.inherit(parts, Path(init))}"
 
 
 def carry_out(parts: Parts, settings: Settings | Text, options: Options, folder: RunFolder, note: str) -> Path:

@@ -44,6 +44,7 @@ class Bench:
     seconds: Positive = 4.0  # of measuring; slow iterations take longer
     recipe: str = "auto"  # tuned settings by method and environment; none: the page's own values
     config: str | None = None  # my.toml with [method] and [run]; flags win over it
+    init: str | None = None  # run whose weights are measured; else new ones
     json: bool = False  # one object for scripts
 
 
@@ -54,16 +55,16 @@ def main(args: list[str]) -> None:
     taken = {"name", *(f.name for f in dataclasses.fields(Bench))} & {f.name for f in dataclasses.fields(method)}
     if taken:
         raise LogpiError(f"{name} has a field {min(taken)}, which logpi bench uses itself: give it another name.")
-    told = peek(rest, (*CODE, "data", "model", "wrap", "reward", "config", "recipe"))
+    told = peek(rest, (*CODE, "data", "model", "wrap", "reward", "config", "recipe", "init"))
     (start, settings, _), _, _ = defaults(name, method, told, typed(rest))
     groups = [("method", type(method), start), ("run", type(settings), settings), ("bench", Bench, Bench())]
     given = parse(together(groups), rest, f"logpi bench {name}", WHAT)
     must_mean_something(typed(rest), given.method, given.run, "--")
-    texts = isinstance(given.run, Text)
+    texts, how = isinstance(given.run, Text), given.bench
     look, judge = (language.measure, language.verdict) if texts else (measure, verdict)
-    found: Any = look(name, given.method, given.run, given.bench.seconds, lambda text: print(text, file=sys.stderr))
+    found: Any = look(name, given.method, given.run, how.seconds, lambda text: print(text, file=sys.stderr), how.init)
     limit, sentence = judge(found, given.run, given.method)
-    if given.bench.json:
+    if how.json:
         where = {"task": given.run.where, "model": given.run.model} if texts else {"env": given.run.env}
         about = {"method": name} | where | {"limit": limit, "verdict": sentence}
         print(json_room.dumps(finite(about | dataclasses.asdict(found)), indent=1))
