@@ -32,7 +32,9 @@ def policy_for(name: str, dtype: torch.dtype = torch.float64, **more: object) ->
     model, tokenizer = family(name.partition(" ")[0], dtype)
     if more:
         config = AutoConfig.for_model(**model.config.to_dict() | more)
-        model = AutoModelForCausalLM.from_config(config).eval().to(dtype)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = AutoModelForCausalLM.from_config(config).eval().to(dtype)
     policy = Tokens(model, tokenizer)
     if name.endswith("adapter"):
         lora.add(policy, 2, 4, 0, None)
