@@ -49,6 +49,7 @@ def test_python_blocks_run(text, tmp_path):
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)  # a page may have thirty commands
 @pytest.mark.parametrize("page", [name for name, blocks in PAGES.items() if any(kind == "sh" for kind, _ in blocks)])
 def test_shell_blocks_run_in_their_order(page, tmp_path):
     (tmp_path / "mine.py").write_text(next(t for t in PYTHON if t.startswith("# mine.py")))
