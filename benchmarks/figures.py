@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from side_by_side import three
 
 OURS, OTHERS = "#1f5f8b", "#b8b8b8"
@@ -34,5 +37,20 @@ def bars(result: dict[str, Any], file: Path) -> None:
         panel.invert_yaxis()
         panel.spines[["top", "right"]].set_visible(False)
     panels[-1, 0].set_xlabel({"s": "seconds"}.get(result["unit"], "steps per second"), fontsize=9)
+    written(figure, file)
+
+
+def powers(panel: Axes, grows: str, values: list[int]) -> None:
+    """Seconds against what grows, both logarithmic: a straight line is a power."""
+    panel.set(xscale="log", yscale="log", xlabel=grows, ylabel="seconds")
+    panel.set_xticks(values, [f"{x:,}" for x in values], fontsize=8)
+    panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.yaxis.set_major_formatter("{x:g}")
+    panel.minorticks_off()
+    panel.legend(fontsize=8, frameon=False)
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def written(figure: Figure, file: Path) -> None:
     figure.savefig(file, dpi=130)
     plt.close(figure)

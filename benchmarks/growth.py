@@ -6,8 +6,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import side_by_side
-from figures import OTHERS, OURS
-from matplotlib.ticker import LogLocator
+from figures import OTHERS, OURS, powers, written
 from side_by_side import Case, Runner, Table, spread, three
 
 SWEEPS = {  # what grows, and through which values
@@ -58,15 +57,8 @@ def draw(result: dict[str, Any], file: Path) -> None:
             cost = [statistics.median(point) for point in zip(*(run["cost"] for run in done), strict=True)]
             exponent = statistics.median(run["value"] for run in done)
             panel.plot(SWEEPS[name], cost, "o-", color=colour, label=f"{runner}: p = {exponent:.2f}")
-        panel.set(xscale="log", yscale="log", xlabel=name, ylabel="seconds")
-        panel.set_xticks(SWEEPS[name], [f"{x:,}" for x in SWEEPS[name]], fontsize=8)
-        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        panel.yaxis.set_major_formatter("{x:g}")
-        panel.minorticks_off()
-        panel.legend(fontsize=8, frameon=False)
-        panel.spines[["top", "right"]].set_visible(False)
-    figure.savefig(file, dpi=130)
-    plt.close(figure)
+        powers(panel, name, SWEEPS[name])
+    written(figure, file)
 
 
 if __name__ == "__main__":

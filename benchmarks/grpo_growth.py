@@ -7,8 +7,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import side_by_side
-from figures import OTHERS, OURS
-from matplotlib.ticker import LogLocator
+from figures import OTHERS, OURS, powers, written
 from side_by_side import Case, Runner, Table, three
 
 SWEEPS = {  # what grows, its name for the driver, and through which values
@@ -68,15 +67,8 @@ def draw(result: dict[str, Any], file: Path) -> None:
         for (told, name), colour in zip((("sample", "sampling"), ("train", "training")), (OTHERS, OURS), strict=True):
             cost = points(result, sweep, told)
             panel.plot(values, cost, "o-", color=colour, label=f"{name}: p = {exponent(sweep, cost):.2f}")
-        panel.set(xscale="log", yscale="log", xlabel=sweep, ylabel="seconds")
-        panel.set_xticks(values, [f"{x:,}" for x in values], fontsize=8)
-        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        panel.yaxis.set_major_formatter("{x:g}")
-        panel.minorticks_off()
-        panel.legend(fontsize=8, frameon=False)
-        panel.spines[["top", "right"]].set_visible(False)
-    figure.savefig(file, dpi=130)
-    plt.close(figure)
+        powers(panel, sweep, values)
+    written(figure, file)
 
 
 if __name__ == "__main__":

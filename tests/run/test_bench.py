@@ -206,6 +206,14 @@ MISTAKES = {
     "--seconds 0": "seconds is 0.0",
     "--env CartPole-v": "Did you mean CartPole-v1?",
     "--until 3": "no flag --until",
+    "--task cpy": "cpy",
+    "--task copy --hidden 8": "--hidden is for environments, and this is a language model",
+    "--max-tokens 3": "--max-tokens is for language models: give --task or --data with it.",
+    "--task copy --env CartPole-v1": "give one of them",
+    "--task copy --correction masked": "--correction means nothing without --engine",
+    "--task copy --until 1": "no flag --until",
+    "--data no.jsonl": "no.jsonl",
+    "--task copy --init no": "no has no config.toml: --init takes the folder of a run.",
 }
 
 

@@ -9,7 +9,6 @@ import torch
 from lm.families import saved
 
 import logpi
-from logpi.errors import LogpiError
 from logpi.lm import generate as generation
 from logpi.lm.cache import cache_for
 from logpi.run import bench, bench_language, cli, floors
@@ -237,22 +236,3 @@ def test_the_table_ends_in_a_sentence(monkeypatch, capsys) -> None:
     assert lines[0].startswith("grpo on copy: tiny, 4 answers of") and "tokens/s" in lines[1]
     assert {*MEANS} <= {line.split(" ")[0] for line in lines} and "warm-up: up to 2 supervised steps first" in err
     assert lines[-1].startswith("The ") and lines[-1].endswith(".")
-
-
-MISTAKES = {
-    "--task cpy": "cpy",
-    "--task copy --hidden 8": "--hidden is for environments, and this is a language model",
-    "--max-tokens 3": "--max-tokens is for language models: give --task or --data with it.",
-    "--task copy --env CartPole-v1": "give one of them",
-    "--task copy --correction masked": "--correction means nothing without --engine",
-    "--task copy --until 1": "no flag --until",
-    "--data no.jsonl": "no.jsonl",
-    "--task copy --init no": "no has no config.toml: --init takes the folder of a run.",
-}
-
-
-@pytest.mark.parametrize("line", MISTAKES)
-def test_mistakes_are_one_sentence(line: str) -> None:
-    with pytest.raises(LogpiError) as wrong:
-        cli.dispatch(["bench", *line.split()])
-    assert MISTAKES[line] in str(wrong.value)
