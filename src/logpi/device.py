@@ -11,7 +11,8 @@ from torch import nn
 from logpi.errors import LogpiError
 
 SMALL = 5_000_000  # parameters of a language model up to which one thread is fastest
-SHAPES = "64"  # of bfloat16 products whose kernels oneDNN keeps; by itself 1,024, some 0.3 MB each, and texts have ever new lengths
+SHAPES = "64"  # of bfloat16 products whose kernels are kept; by itself 1,024, some 0.3 MB each, and texts have ever new lengths
+KEEPERS = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")  # oneDNN, and torch's bridge to it (ideep)
 MUCH = 2**29  # bytes of free memory that the C library may keep: given back, they are cleared again when they are used
 
 
@@ -42,7 +43,8 @@ def widest(device: torch.device | str) -> torch.dtype:
 
 def few_kernels() -> None:
     """Of bfloat16 products on the CPU. It counts if it is said before the first of them, and not over the user's own setting."""
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", SHAPES)
+    for name in KEEPERS:
+        os.environ.setdefault(name, SHAPES)
 
 
 class Heap(ctypes.Structure):
@@ -68,7 +70,7 @@ class Heap(ctypes.Structure):
 def give_back(most: int = MUCH) -> None:
     """To the system, what the C library keeps of freed memory, where that is more than `most` bytes.
 
-    Keys and values of a rollout would else stay as holes beside what an update needs.
+    What an update leaves are holes that the keys and values of a rollout do not fit.
     """
     library: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
     if hasattr(library, "mallinfo2"):

@@ -1,6 +1,7 @@
 """How much of a language model's run lies in memory at once."""
 
 import ctypes
+import gc
 import subprocess
 import sys
 
@@ -43,6 +44,17 @@ def test_what_is_kept_grows_with_the_tokens_and_of_so_many_it_fits(monkeypatch):
     assert tokens_at_once(policy) == pytest.approx(tokens / 4, abs=1)
 
 
+def test_nothing_of_what_was_measured_stays():
+    def there() -> int:
+        return sum(type(x) is torch.Tensor for x in gc.get_objects())
+
+    policy = little(dtype=torch.float32)
+    kept(policy, 16)
+    before = there()
+    kept(policy, 16)
+    assert there() == before
+
+
 def test_a_model_of_few_tokens_takes_as_many_as_another():
     policy = little(dtype=torch.float32)
     many = tokens_at_once(policy)
@@ -59,15 +71,16 @@ def test_a_run_takes_so_many_unless_it_is_told(monkeypatch):
 
 
 def test_bfloat16_keeps_few_kernels_and_the_users_own_number_stays(monkeypatch):
-    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
-    monkeypatch.delenv(name, raising=False)
     policy = little(dtype=torch.float32)
-    assert name not in device.os.environ
+    for name in device.KEEPERS:
+        monkeypatch.delenv(name, raising=False)
+    Tokens(policy.model)
+    assert not device.os.environ.keys() & set(device.KEEPERS)
     Tokens(policy.model, bf16=True)
-    assert device.os.environ[name] == device.SHAPES
-    monkeypatch.setenv(name, "9")
+    assert [device.os.environ[name] for name in device.KEEPERS] == [device.SHAPES] * 2
+    monkeypatch.setenv(device.KEEPERS[0], "9")
     device.few_kernels()
-    assert device.os.environ[name] == "9"
+    assert device.os.environ[device.KEEPERS[0]] == "9"
 
 
 def test_a_c_library_that_does_not_tell_is_left_alone(monkeypatch):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-HELD = {"cpu": 2**28}  # bytes that a pass forward keeps for the one backward, at most
+HELD = {"cpu": 3 * 2**26}  # bytes that a pass forward keeps for the one backward, at most
 ELSEWHERE = 2**32  # on an accelerator
 LONGER = 64  # tokens of the longer of the two texts that are measured; the other has half of them
 
@@ -26,7 +26,7 @@ def kept(policy: Any, tokens: int) -> int:
     there: dict[int, Tensor] = {}
 
     def keep(x: Tensor) -> Tensor:
-        there[x.untyped_storage().data_ptr()] = x
+        there[x.untyped_storage().data_ptr()] = x = x.detach()  # x itself would hold the graph that holds it, for ever
         return x
 
     ids = torch.zeros(1, tokens, dtype=torch.long, device=policy.head.project.weight.device)

@@ -70,6 +70,7 @@ def generate(
     room: rows side by side; they say the same however few there are, for each has its own seed.
     """
     must_fit(policy, prompts, limit)
+    give_back()
     room = room or rooms()
 
     def said() -> list[tuple[Tensor, ...]]:
@@ -83,7 +84,6 @@ def generate(
     with torch.inference_mode():
         tokens, log_pi, length, ended = (torch.cat(x) for x in zip(*room(said, len(seeds)), strict=True))
         found = [x[:, : int(length.max())] for x in (tokens, log_pi)]
-    give_back()
     return Completions(*(x.clone() for x in (*found, length, ended)))  # which a gradient may pass
 
 
