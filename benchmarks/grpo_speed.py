@@ -4,6 +4,7 @@ TRL is of the dev extra. Models S and M with random weights; 8 prompts, 8 answer
 with probability 0.02) or are fixed.
 """
 
+import math
 import statistics
 from typing import Any
 
@@ -61,7 +62,24 @@ def render(table: Table, result: dict[str, Any]) -> str:
             lines.append(
                 f"| {'' if number else name} | {runner} | {spread(own)} | {' | '.join(cells)} | {memory} | {lead} |"
             )
-    return "\n".join([*lines, "", *conditions(result)])
+    return "\n".join([*lines, "", *against_the_better(result["runs"]), "", *conditions(result)])
+
+
+def against_the_better(runs: dict[str, Any]) -> list[str]:
+    """logpi's runners beside the faster and the smaller of TRL's in their round."""
+    lines = [
+        "| case | runner | times as fast as the faster of TRL's | memory, of the smaller of TRL's |",
+        "|---|---|---|---|",
+    ]
+    for name, found in runs.items():
+        theirs = [*zip(*(rounds for runner, rounds in found.items() if "TRL" in runner), strict=True)]
+        least = {k: [min(run.get(k, math.inf) for run in each) for each in theirs] for k in ("value", "mib")}
+        for runner, own in found.items():
+            if "TRL" not in runner:
+                faster = spread([b / a.get("value", math.nan) for a, b in zip(own, least["value"], strict=True)])
+                share = spread([a.get("mib", math.nan) / b for a, b in zip(own, least["mib"], strict=True)])
+                lines.append(f"| {name} | {runner} | {faster} | {share} |")
+    return lines
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from logpi.errors import LogpiError
 SMALL = 5_000_000  # parameters of a language model up to which one thread is fastest
 SHAPES = "64"  # of bfloat16 products whose kernels are kept; by itself 1,024, some 0.3 MB each, and texts have ever new lengths
 KEEPERS = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")  # oneDNN, and torch's bridge to it (ideep)
-MUCH = 2**29  # bytes of free memory that the C library may keep: given back, they are cleared again when they are used
+MUCH = 3 * 2**27  # bytes of free memory that the C library may keep; given back, they are cleared again when used
 
 
 def pick(name: str) -> str:

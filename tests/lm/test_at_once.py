@@ -7,11 +7,11 @@ import sys
 
 import pytest
 import torch
-from lm.little import little
+from lm.little import LETTERS, little
 
 from logpi import device
-from logpi.lm import at_once
-from logpi.lm.at_once import kept, tokens_at_once
+from logpi.lm import at_once, reward_model
+from logpi.lm.at_once import kept
 from logpi.methods import GRPO
 from logpi.policy.tokens import Tokens
 from logpi.run.language import Text
@@ -31,17 +31,21 @@ print(full - holes, holes - held())
 """
 
 
+def held(policy: Tokens, tokens: int) -> int:
+    return kept(lambda ids: policy.head.log_prob(policy.hidden(ids)[0], ids[0]), torch.zeros(1, tokens).long())
+
+
 def test_what_is_kept_grows_with_the_tokens_and_of_so_many_it_fits(monkeypatch):
     policy = little(dtype=torch.float32)
-    few, more, many = (kept(policy, n) for n in (16, 32, 48))
+    few, more, many = (held(policy, n) for n in (16, 32, 48))
     assert many - more == pytest.approx(more - few, rel=0.1)
     most = more + 2 * (many - more)  # what is kept for no token at all are parameters
     monkeypatch.setitem(at_once.HELD, "cpu", most)
-    tokens = tokens_at_once(policy)
+    tokens = policy.at_once()
     each = (many - few) / 32
     assert 0.8 * most < tokens * each <= 1.1 * most
     monkeypatch.setitem(at_once.HELD, "cpu", most // 4)
-    assert tokens_at_once(policy) == pytest.approx(tokens / 4, abs=1)
+    assert policy.at_once() == pytest.approx(tokens / 4, abs=1)
 
 
 def test_nothing_of_what_was_measured_stays():
@@ -49,24 +53,31 @@ def test_nothing_of_what_was_measured_stays():
         return sum(type(x) is torch.Tensor for x in gc.get_objects())
 
     policy = little(dtype=torch.float32)
-    kept(policy, 16)
+    held(policy, 16)
     before = there()
-    kept(policy, 16)
+    held(policy, 16)
     assert there() == before
 
 
 def test_a_model_of_few_tokens_takes_as_many_as_another():
     policy = little(dtype=torch.float32)
-    many = tokens_at_once(policy)
+    many = policy.at_once()
     policy.context = 8
-    assert tokens_at_once(policy) == pytest.approx(many, rel=0.2)
+    assert policy.at_once() == pytest.approx(many, rel=0.2)
+
+
+def test_a_reward_model_takes_as_many_as_its_gradient_has_memory_for(monkeypatch):
+    judge = reward_model.begin("tiny", LETTERS)
+    many = judge.at_once()
+    monkeypatch.setitem(at_once.HELD, "cpu", at_once.HELD["cpu"] // 4)
+    assert judge.at_once() == pytest.approx(many / 4, abs=1) and many > 1_000
 
 
 def test_a_run_takes_so_many_unless_it_is_told(monkeypatch):
     monkeypatch.setitem(at_once.HELD, "cpu", 2**20)
     page = GRPO(starts=2, group=2)
     own, told = (assemble(page, Text(task="copy", micro=micro), "grpo", None) for micro in (None, 48))
-    assert own.micro == own.collect.micro == tokens_at_once(own.policy) < 2**10
+    assert own.micro == own.collect.micro == own.policy.at_once() < 2**10
     assert told.micro == told.collect.micro == 48
 
 

@@ -2,6 +2,7 @@
 
 import re
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -54,6 +55,8 @@ def test_in_bfloat16_it_fits_nearly_the_same(call, kind):
     wide, narrow = tensors(call, kind, "wide"), tensors(call, kind, "narrow", "--bf16")
     apart = torch.cat([(narrow[k] - x).flatten() for k, x in wide.items()]).abs()
     assert 0 < float(apart.mean()) < 5e-3 and all(x.dtype == torch.float32 for x in narrow.values())
+    one, other = (Path(out, "config.json").read_text() for out in ("wide", "narrow"))
+    assert one == other, "nothing tells of the attention that it was fitted with"
 
 
 def test_a_weight_without_an_adapter_is_refused(call):

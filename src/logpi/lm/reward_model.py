@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from logpi.errors import LogpiError, short
 from logpi.lm import pretrained
+from logpi.lm.at_once import tokens_at_once
 from logpi.lm.fitting import MICRO, ascend
 from logpi.lm.tasks.task import Task, draw
 from logpi.policy.tokens import computing, ids_of
@@ -54,6 +55,10 @@ class RewardModel:
         last = hidden[torch.arange(len(texts)), length - 1]
         found = self.model.score(last.to(self.model.score.weight.dtype))[:, 0]
         return found.to(torch.promote_types(found.dtype, torch.float32))
+
+    def at_once(self) -> int:
+        """As many tokens as memory is kept for, between a reward and its gradient."""
+        return tokens_at_once(lambda ids: self.scores(ids.tolist()), self.model.score.weight.device, self.context)
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[Any], completions: Sequence[str], **_: Any) -> list[float]:

@@ -21,6 +21,7 @@ from logpi.device import few_kernels
 from logpi.errors import LogpiError, short
 from logpi.fast import attention
 from logpi.lm.after import After, after
+from logpi.lm.at_once import tokens_at_once
 from logpi.lm.chat import PROMPT, is_prompt
 from logpi.policy import common, movable
 
@@ -161,6 +162,11 @@ class Tokens(nn.Module):
         with computing(self.bf16, ids.device):
             said = self.body(input_ids=ids, use_cache=bool(more), **more).last_hidden_state
         return said.to(self.head.project.weight.dtype)
+
+    def at_once(self) -> int:
+        """As many tokens as memory is kept for, between log pi and its gradient."""
+        device = self.head.project.weight.device
+        return tokens_at_once(lambda ids: self.head.log_prob(self.hidden(ids)[0], ids[0]), device, self.context)
 
     def features(self, b: Batch) -> Any:
         """What a critic reads, too: [N, H] at our tokens, or the rows as they are."""

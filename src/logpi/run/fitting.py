@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 
 import torch
 
-from logpi.device import pick, use_threads
+from logpi.device import few_kernels, pick, use_threads
 from logpi.errors import LogpiError
+from logpi.fast import attention
 from logpi.page import Between, Count, Positive, page
 
 HELD = 256  # examples of the test, at most, on which a fit is judged
@@ -29,7 +30,7 @@ class Fitting:
     seed: Annotated[int, Between(0, 2**63 - 1)] = 0  # of new weights, and of the order of examples
     lora: Annotated[int, Between(0)] = 0  # rank of an adapter, which alone is fitted, then folded in; 0: all weights
     lora_alpha: Positive | None = None  # what it says counts alpha / rank; else twice the rank
-    micro: Count = 16384  # tokens through the model at once: memory only
+    micro: Count | None = None  # tokens through the model at once: memory only; else as many as 192 MiB are kept for
     bf16: bool = False  # the model computes in bfloat16; weights and the loss stay float32
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"  # where tensors live
     threads: Count | None = None  # of torch; else one for small models, and all cores for others
@@ -75,6 +76,9 @@ def place(model: Any, given: Fitting) -> None:
     """Where and how it computes, and what of it moves: float32, on as many threads as its size is worth; an adapter alone."""
     use_threads(given.threads, model)
     model.to(pick(given.device), torch.float32)
+    if given.bf16:
+        few_kernels()
+        attention.use(model)
     if given.lora:
         from logpi.lm import lora
 

@@ -64,7 +64,6 @@ class Text:
 def assemble(method: Any, settings: Text, name: str, weights: Path | None, engine: Any = None) -> Parts:
     """Everything that `loop` needs, built from one seed. weights: a checkpoint, whose model is taken. engine: the caller's own."""
     must_have_transformers()
-    from logpi.lm.at_once import tokens_at_once
     from logpi.lm.lora import must_have_rank
 
     must_have_rank(settings.lora, settings.lora_alpha)
@@ -89,7 +88,7 @@ def assemble(method: Any, settings: Text, name: str, weights: Path | None, engin
         must_fit(policy, task, limit)
     optimizer, critic_optimizer = optimizers(method, settings.optimizer, policy, critic, 1e-8, settings.beta2)
     chance = torch.Generator(device).manual_seed(seeds[2])
-    micro = settings.micro or tokens_at_once(policy)
+    micro = settings.micro or policy.at_once()
     collect = collector(method, settings, rewards, limit, chance, micro, engine_of(settings, engine))
     collect.note = note
     return Parts(

@@ -27,10 +27,11 @@ def main(args: list[str]) -> None:
     place(policy.model, given)
     held, name = held_out(task, given.seed, "example")
     test = sft.shown(policy, task, held)
-    losses = sft.fit(policy, task, given.seed, given.steps, given.rows, given.lr, given.micro)
+    micro = given.micro or policy.at_once()
+    losses = sft.fit(policy, task, given.seed, given.steps, given.rows, given.lr, micro)
     first, last = told(losses, given.steps)
     with torch.no_grad():
-        beyond = -float(sum(sft.loss(policy, test, given.micro)))
+        beyond = -float(sum(sft.loss(policy, test, micro)))
     keep(policy.model, policy.tokenizer, given)
     print(f"{given.where}: loss per token {first:.4f} -> {last:.4f}; {name} ({len(held)} answers): {beyond:.4f}")
     more = "" if task.limit else " --max-tokens N"
