@@ -6,7 +6,7 @@ from pathlib import Path
 
 from clock import asked
 from parts import told
-from random_model import make, write
+from random_model import LR, make, write
 
 from logpi.loop import loop
 from logpi.run.language import Text
@@ -19,7 +19,7 @@ if __name__ == "__main__":
     page = {
         "starts": asked["prompts"],
         "group": asked.get("group", 8),
-        "lr": 1e-6,
+        "lr": LR,
         "epochs": 1,
         "minibatches": 1,
         "kl": asked.get("kl", 0.0),

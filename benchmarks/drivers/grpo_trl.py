@@ -8,7 +8,7 @@ import torch
 from clock import asked
 from datasets import Dataset
 from parts import told
-from random_model import make, prompts
+from random_model import LR, make, prompts
 from share_of_digits import share
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
@@ -18,7 +18,7 @@ model = make(Path("model"), asked["size"], asked["ends"])
 rows = 8 * asked["prompts"]
 config = GRPOConfig(
     output_dir="out", per_device_train_batch_size=rows, num_generations=8, max_completion_length=asked["length"],
-    max_steps=asked["iterations"] + 1, learning_rate=1e-6, lr_scheduler_type="constant", beta=asked.get("kl", 0.0),
+    max_steps=asked["iterations"] + 1, learning_rate=LR, lr_scheduler_type="constant", beta=asked.get("kl", 0.0),
     temperature=1.0, use_cpu=True, seed=asked["seed"], report_to=[], save_strategy="no", logging_steps=1, disable_tqdm=True,
     bf16=asked.get("bf16", False), gradient_checkpointing=asked.get("checkpointing", False), loss_type="grpo", max_grad_norm=1.0,
 )  # fmt: skip

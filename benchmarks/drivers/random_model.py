@@ -13,6 +13,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 VOCABULARY, END = 1024, 1
+LR = 1e-9  # so small that the chance of ending stays: by 1e-6 it doubles or halves in four steps, and seeds do not compare
 SIZES = {"S": (4, 256, 4, 768), "M": (8, 512, 8, 1536)}  # layers, width, heads, width of the MLP
 LETTERS = "0123456789abcdefghijklmnopqrstuvwxyz +=:"
 
