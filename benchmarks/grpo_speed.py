@@ -6,6 +6,7 @@ with probability 0.02) or are fixed.
 
 import math
 import statistics
+from collections.abc import Callable
 from typing import Any
 
 from side_by_side import Case, Runner, Table, conditions, main, spread, three
@@ -49,7 +50,7 @@ def render(table: Table, result: dict[str, Any]) -> str:
     ]
     lines += ["|---|---|---|---|---|---|---|---|"]
     for name, found in result["runs"].items():
-        first = [run.get("value") for run in next(iter(found.values()))]
+        first = [known(run, "value") for run in next(iter(found.values()))]
         for number, (runner, runs) in enumerate(found.items()):
             there = [run for run in runs if "value" in run]
             cells = [
@@ -57,7 +58,7 @@ def render(table: Table, result: dict[str, Any]) -> str:
                 for k in ("sample", "train", "rate")
             ]
             memory = f"{statistics.median(run['mib'] for run in there):,.0f}" if there else ""
-            own = [run.get("value", float("nan")) for run in runs]
+            own = [known(run, "value") for run in runs]
             lead = spread([b / a for a, b in zip(first, own, strict=True)]) if number else "1"
             lines.append(
                 f"| {'' if number else name} | {runner} | {spread(own)} | {' | '.join(cells)} | {memory} | {lead} |"
@@ -66,20 +67,29 @@ def render(table: Table, result: dict[str, Any]) -> str:
 
 
 def against_the_better(runs: dict[str, Any]) -> list[str]:
-    """logpi's runners beside the faster and the smaller of TRL's in their round."""
+    """logpi's runners beside the faster and the smaller of TRL's in their round, in tokens a second and in memory."""
     lines = [
         "| case | runner | times as fast as the faster of TRL's | memory, of the smaller of TRL's |",
         "|---|---|---|---|",
     ]
     for name, found in runs.items():
-        theirs = [*zip(*(rounds for runner, rounds in found.items() if "TRL" in runner), strict=True)]
-        least = {k: [min(run.get(k, math.inf) for run in each) for each in theirs] for k in ("value", "mib")}
-        for runner, own in found.items():
+        theirs = [runs for runner, runs in found.items() if "TRL" in runner]
+        for runner, own in found.items() if theirs else ():
             if "TRL" not in runner:
-                faster = spread([b / a.get("value", math.nan) for a, b in zip(own, least["value"], strict=True)])
-                share = spread([a.get("mib", math.nan) / b for a, b in zip(own, least["mib"], strict=True)])
-                lines.append(f"| {name} | {runner} | {faster} | {share} |")
+                faster = [known(run, "rate") / most for run, most in zip(own, best(max, theirs, "rate"), strict=True)]
+                share = [known(run, "mib") / least for run, least in zip(own, best(min, theirs, "mib"), strict=True)]
+                lines.append(f"| {name} | {runner} | {spread(faster)} | {spread(share)} |")
     return lines
+
+
+def known(run: dict[str, Any], what: str) -> float:
+    """NaN of a run that failed."""
+    return float(run.get(what, math.nan))
+
+
+def best(of: Callable[[list[float]], float], runners: list[list[dict[str, Any]]], what: str) -> list[float]:
+    """Of each round, among the runs that did not fail."""
+    return [of([known(run, what) for run in each if what in run] or [math.nan]) for each in zip(*runners, strict=True)]
 
 
 if __name__ == "__main__":

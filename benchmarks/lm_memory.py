@@ -16,6 +16,7 @@ import torch
 from study import about_now
 from torch import Tensor, nn
 
+from logpi.lm.after import After
 from logpi.policy.tokens import Vocabulary
 
 HERE = Path(__file__).parent
@@ -43,7 +44,9 @@ def measure(way: str, vocabulary: int, tokens: int, width: int) -> dict[str, flo
     hidden = torch.randn(tokens, width).requires_grad_()
     action = torch.randint(vocabulary, (tokens,))
     before = held()
-    log_pi = naive(project, hidden, action) if way == "naive" else Vocabulary(project, 1.0).log_prob(hidden, action)
+    log_pi = (
+        naive(project, hidden, action) if way == "naive" else Vocabulary(project, 1.0, After()).log_prob(hidden, action)
+    )
     log_pi.mean().backward()
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     assert project.weight.grad is not None and hidden.grad is not None

@@ -68,12 +68,13 @@ def main(table: Table, render: Render | None = None, draw: Draw | None = None) -
     if args.rounds:
         runs = rounds(plan(table, args.only), args.rounds, args.steps, table.unit)
         result = {"about": machine(args.rounds, runs), "table": table.about, "unit": table.unit, "runs": runs}
+        if whole := not (args.only or args.steps):
+            file.write_text(json.dumps(result, indent=1) + "\n")
     else:
-        result = json.loads(file.read_text())
+        result, whole = json.loads(file.read_text()), True
     text = (render or markdown)(table, result)
     print(f"\n{text}")
-    if not (args.only or args.steps):
-        file.write_text(json.dumps(result, indent=1) + "\n")
+    if whole:
         if table.picture:
             import figures
 

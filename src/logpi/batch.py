@@ -156,7 +156,8 @@ class Rows:
     """What an optimiser steps through: single steps, or whole rows where the average or a memory needs them.
 
     `generator` shuffles; `micro` bounds how many rows go through the network at once (None: all), or how many slots of rows
-    that are sorted by length and cut to it (`pack`). That changes memory, never the gradient; it is halved where memory gives out.
+    that are sorted by length and cut to it (`pack`; "prompts": what rows begin with is read once). That changes memory, never the
+    gradient; it is halved where memory gives out.
     """
 
     def __init__(
@@ -165,9 +166,9 @@ class Rows:
         generator: torch.Generator,
         whole: bool = False,
         micro: int | None = None,
-        pack: bool = False,
+        pack: str = "",
     ) -> None:
-        self.whole, self.pack = whole or pack or batch.memory is not None, pack
+        self.whole, self.pack = whole or bool(pack) or batch.memory is not None, pack
         unit, cure = ("token", ", or shorter texts") if pack else ("row", " or --hidden, or fewer environments")
         self.generator, self.room = generator, Room(micro, unit, f"use a smaller --micro{cure}", halvings=5)
         self.take(batch)
@@ -203,7 +204,7 @@ class Rows:
     def parts(self, mini: Batch, weight: Tensor, skip: bool = False) -> Iterator[tuple[Batch, Tensor]]:
         """`mini`, and its actions' weights, in micro-batches. skip: packed rows whose Psi is 0 throughout may be left out."""
         if self.pack:
-            yield from _packed(mini, weight, self.room.size or mini.mask.numel(), skip)
+            yield from _packed(mini, weight, self.room.size or mini.mask.numel(), skip, self.pack == "prompts")
             return
         each = slices(len(mini), self.room.size)
         for here in each:
@@ -214,7 +215,7 @@ class Rows:
         return self.room(lambda: run(mini), mini.mask.numel() if self.pack else len(mini))
 
 
-def _packed(mini: Batch, weight: Tensor, budget: int, skip: bool) -> Iterator[tuple[Batch, Tensor]]:
+def _packed(mini: Batch, weight: Tensor, budget: int, skip: bool, share: bool) -> Iterator[tuple[Batch, Tensor]]:
     """Rows by length, longest first, in parts that are cut to their longest.
 
     skip: without the rows whose Psi is 0 throughout; one is always left.
@@ -225,16 +226,16 @@ def _packed(mini: Batch, weight: Tensor, budget: int, skip: bool) -> Iterator[tu
         length = torch.where(torch.where(mini.mask, mini.psi, 0.0).any(-1), length, 0)
     order = torch.sort(length, descending=True, stable=True)
     lengths = [n for n in order.values.tolist() if n] or [max(1, int((mini.mask[order.indices[0]] * slots).amax()))]
-    for rows, longest in _together(mini, order.indices[: len(lengths)], lengths, budget):
+    for rows, longest in _together(mini, order.indices[: len(lengths)], lengths, budget, share):
         yield mini[rows].map(lambda x, n=longest: x[:, :n] if x.dim() > 1 else x), weight[rows, :longest]  # type: ignore[misc]
 
 
-def _together(mini: Batch, rows: Tensor, lengths: list[int], budget: int) -> Iterator[tuple[Tensor, int]]:
+def _together(mini: Batch, rows: Tensor, lengths: list[int], budget: int, share: bool) -> Iterator[tuple[Tensor, int]]:
     """(rows of a part, its longest): neighbours by length, or by prompt where less is read so."""
-    if len(lengths) * lengths[0] <= budget:
+    if not share or len(lengths) * lengths[0] <= budget:
         plan, order = alike(lengths, budget)[0], [*range(len(lengths))]
     else:
-        prompts = _prompts(mini[rows])
+        prompts = _prompts(mini.obs[rows], mini.mask[rows])
         first = {kind: k for k, (kind, _) in reversed([*enumerate(prompts)])}
         orders = [*range(len(lengths))], sorted(range(len(lengths)), key=lambda k: (first[prompts[k][0]], k))
         plans = [(*alike([lengths[k] for k in x], budget, [prompts[k] for k in x]), x) for x in orders]
@@ -243,11 +244,11 @@ def _together(mini: Batch, rows: Tensor, lengths: list[int], budget: int) -> Ite
         yield rows[order[here]], max(lengths[k] for k in order[here])
 
 
-def _prompts(rows: Batch) -> list[tuple[int, int]]:
+def _prompts(obs: Tensor, mask: Tensor) -> list[tuple[int, int]]:
     """Of each row: which prompt it begins with, and how many tokens that has."""
-    last = rows.mask.int().argmax(-1)
-    before = torch.arange(rows.mask.shape[-1], device=last.device) <= last[:, None]
-    kinds = torch.where(before, rows.obs, -1).unique(dim=0, return_inverse=True)[1]
+    last = mask.int().argmax(-1)
+    before = torch.arange(mask.shape[-1], device=last.device) <= last[:, None]
+    kinds = torch.where(before, obs, -1).unique(dim=0, return_inverse=True)[1]
     return [*zip(kinds.tolist(), (last + 1).tolist(), strict=True)]
 
 

@@ -174,7 +174,7 @@ def reference_log_prob(reference: Policy, policy: Policy, b: Batch, micro: int |
 
 
 @torch.no_grad()
-def answers(b: Batch, ask: Callable[[Batch], Tensor], micro: int | None, pack: bool) -> Tensor:
+def answers(b: Batch, ask: Callable[[Batch], Tensor], micro: int | None, pack: str) -> Tensor:
     """What is said of rows [B, T], in the parts in which an update takes them; fewer rows at once where memory gives out."""
     rows = Rows(b, torch.Generator(), True, micro if pack else None, pack)
     slots = torch.arange(b.mask.numel(), device=b.mask.device).view(b.mask.shape)

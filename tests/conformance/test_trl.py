@@ -53,7 +53,7 @@ def case():
 
 
 def ours(page, policy, b: Batch):
-    rows = Rows(b, torch.Generator(), pack=True)
+    rows = Rows(b, torch.Generator(), pack="prompts")
     loss = -sum(Surrogate(page, policy, None, rows, {})(rows.batch))
     return loss.detach(), torch.autograd.grad(loss, [*policy.parameters()])
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from lm.families import family, saved
 from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from logpi.fast import attention
@@ -110,3 +111,14 @@ def test_what_is_off_or_float32_keeps_its_attention():
         policy.fast = fast
         policy.place("cpu", torch.float32)
         assert model.config._attn_implementation == "sdpa"
+
+
+def test_a_sparse_attention_that_asks_how_it_is_called_keeps_its_name():
+    sizes = dict.fromkeys(("hidden_size", "intermediate_size", "moe_intermediate_size", "index_head_dim"), 16)
+    heads = dict.fromkeys(("num_attention_heads", "num_key_value_heads", "n_routed_experts", "index_n_heads"), 2)
+    parts = dict.fromkeys(("kv_lora_rank", "q_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim"), 8)
+    one = dict.fromkeys(("num_hidden_layers", "num_experts_per_tok", "n_group", "topk_group"), 1)
+    config = AutoConfig.for_model("deepseek_v32", vocab_size=16, index_topk=4, **sizes, **heads, **parts, **one)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+    attention.use(model)
+    assert model.config._attn_implementation == "sdpa"

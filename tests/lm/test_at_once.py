@@ -32,7 +32,7 @@ print(full - holes, holes - held())
 
 
 def held(policy: Tokens, tokens: int) -> int:
-    return kept(lambda ids: policy.head.log_prob(policy.hidden(ids)[0], ids[0]), torch.zeros(1, tokens).long())
+    return kept(policy.hidden, torch.zeros(1, tokens, dtype=torch.long))
 
 
 def test_what_is_kept_grows_with_the_tokens_and_of_so_many_it_fits(monkeypatch):

@@ -2,13 +2,15 @@
 
 import pytest
 import torch
+from lm.families import family
 from lm.little import little, prompts_of
 from lm.test_tokens import drawn, gradient
 
-from logpi.batch import Batch
-from logpi.lm.generate import generate
+from logpi.batch import Batch, Rows
+from logpi.lm.generate import Completions, generate
 from logpi.now import Now
 from logpi.policy import common
+from logpi.policy.tokens import Tokens
 from logpi.rollout.language import rows_of
 
 
@@ -103,3 +105,31 @@ def test_rows_of_long_prompts_go_together_and_each_prompt_is_read_once(monkeypat
     torch.testing.assert_close(split, whole, rtol=0, atol=1e-12 * float(whole.abs().max()))
     assert len(counted) == 8 and max(counted) <= 80  # a prompt, then the answers to it, four times
     assert sum(counted) < b.obs.numel() / 3
+
+
+def two_kinds(policy, prompts: list[list[int]], lengths: tuple[int, int]) -> Batch:
+    """Eight rows of each of two prompts, whose answers are so long."""
+    length = torch.tensor(lengths).repeat_interleave(8)
+    said = torch.randint(1, 9, (16, max(lengths)), generator=torch.Generator().manual_seed(0))
+    said = torch.where(torch.arange(max(lengths)) < length[:, None], said, 0)
+    none = torch.zeros(said.shape, dtype=torch.float64)
+    told = Completions(said, none, length, torch.ones(16, dtype=torch.bool))
+    return rows_of([p for p in prompts for _ in range(8)], told, torch.zeros(16), 0).with_(start=None)
+
+
+def test_long_answers_to_short_prompts_beside_the_reverse_stay_within_the_context():
+    policy = Tokens(*family("opt", torch.float64))  # its positions have a table
+    b = two_kinds(policy, [[1] * 10, [2] * 30], (54, 34))
+    assert b.obs.shape[1] == policy.context == 64
+    torch.testing.assert_close(together(policy, b), alone(policy, b), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3_text"])
+def test_no_part_is_larger_than_asked_for_where_layers_forget_and_prompts_are_read_by_row(name, monkeypatch):
+    policy = Tokens(*family(name))
+    b = two_kinds(policy, [[1] * 50, [2] * 50], (6, 6))
+    counted = asked(policy, monkeypatch)
+    rows = Rows(b, torch.Generator(), micro=120, pack=policy.pack)
+    for part, _ in rows.parts(rows.batch, rows.batch.mask):
+        common.hidden(policy, part)
+    assert max(counted) <= 120 and (sum(counted) < b.obs.numel() / 2) is (name == "llama")

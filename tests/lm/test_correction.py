@@ -73,7 +73,7 @@ def expected(policy: Tokens, sampler: Tokens, limit: int, correction: Correction
     torch.testing.assert_close(mu.sum(), torch.ones((), dtype=torch.float64), rtol=0, atol=1e-12)
     psi = torch.where(b.mask, (len(b) * mu * ret)[:, None], 0.0)  # a row counts as often as it is drawn
     seen = b.with_(log_pi=log_pi, log_mu=log_mu, psi=psi, correction=correction.weights(log_pi, log_mu, b.mask))
-    surrogate = Surrogate(Score(), policy, None, Rows(seen, torch.Generator(), pack=True), {})
+    surrogate = Surrogate(Score(), policy, None, Rows(seen, torch.Generator(), pack="prompts"), {})
     return gradient(sum(surrogate(seen)), policy), gradient((log_p(policy, b).sum(-1).exp() * ret).sum(), policy)
 
 
@@ -135,7 +135,7 @@ def test_a_clip_is_of_pi_over_pi_old_and_a_correction_of_pi_old_over_mu():
     psi = torch.where(b.mask, b.reward.sum(-1, keepdim=True), 0.0)
     weight = Correction("truncated", "token", 1.2).weights(log_pi, log_mu, b.mask)
     seen = b.with_(log_pi=log_pi, log_mu=log_mu, psi=psi, correction=weight)
-    rows = Rows(seen, torch.Generator(), pack=True)
+    rows = Rows(seen, torch.Generator(), pack="prompts")
     found = gradient(sum(Surrogate(page, policy, None, rows, {})(seen)), policy)
     rho = (log_p(policy, b) - log_pi).exp()
     inside = torch.where(psi > 0, rho < 1 + page.clip_high, rho > 1 - page.clip_low)
@@ -144,7 +144,7 @@ def test_a_clip_is_of_pi_over_pi_old_and_a_correction_of_pi_old_over_mu():
     by_hand = torch.where(inside & b.mask, rho * psi * weight, 0.0) * page.average(b.mask)
     torch.testing.assert_close(found, gradient(by_hand.sum(), policy), rtol=0, atol=1e-13)
     for micro in (2, 7):
-        parts = Rows(seen, torch.Generator(), micro=micro, pack=True)
+        parts = Rows(seen, torch.Generator(), micro=micro, pack="prompts")
         split = gradient(sum(Surrogate(page, policy, None, parts, {})(seen)), policy)
         torch.testing.assert_close(split, found, rtol=0, atol=1e-13)
 

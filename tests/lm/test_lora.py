@@ -89,7 +89,7 @@ def test_the_kl_to_the_policy_that_drew_is_that_of_the_whole_distributions():
 def test_a_natural_direction_is_the_dense_solution_over_the_adapter_alone():
     policy = adapted(rank=1, moved=True, eager=True)
     policy.remember()
-    rows = Rows(drawn(policy), torch.Generator(), micro=40, pack=True)
+    rows = Rows(drawn(policy), torch.Generator(), micro=40, pack="prompts")
     divergence, params = Divergence(policy, rows), [*movable(policy).values()]
     g = gradient(Surrogate(GRPO(), policy, None, rows, {})(rows.batch), params)
 
@@ -105,7 +105,7 @@ def test_a_natural_direction_is_the_dense_solution_over_the_adapter_alone():
 def test_a_trust_region_step_rises_within_its_kl_and_leaves_the_base_alone():
     policy = adapted(eager=True)
     policy.remember()
-    rows = Rows(drawn(policy), torch.Generator(), pack=True)
+    rows = Rows(drawn(policy), torch.Generator(), pack="prompts")
     frozen = {k: p.clone() for k, p in policy.named_parameters() if not p.requires_grad}
     main = torch.optim.SGD([*movable(policy).values()], lr=0.0)
     info = trust_region_step(Surrogate(GRPO(), policy, None, rows, {}), Divergence(policy, rows), rows, main, 0.01)

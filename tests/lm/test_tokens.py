@@ -59,7 +59,7 @@ def test_a_row_is_its_tokens_and_the_end_token_is_an_action():
 
 
 def gradient(policy, b: Batch, **how) -> torch.Tensor:
-    rows = Rows(b, torch.Generator(), pack=True, **how)
+    rows = Rows(b, torch.Generator(), pack="prompts", **how)
     total = torch.zeros(())
     for part, weight in rows.parts(rows.batch, average.weights("per_sequence", rows.batch.mask)):
         now = Now(policy, None, part)
@@ -118,7 +118,7 @@ def test_the_heads_fisher_product_is_the_kl_differentiated_twice():
     policy = little(eager=True)
     policy.remember()
     b = drawn(policy)
-    rows = Rows(b, torch.Generator(), micro=40, pack=True)
+    rows = Rows(b, torch.Generator(), micro=40, pack="prompts")
     divergence, params = Divergence(policy, rows), [*policy.parameters()]
     size = sum(p.numel() for p in params)
     v = torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
@@ -133,7 +133,7 @@ def test_the_heads_fisher_product_is_the_kl_differentiated_twice():
 
 def test_the_surrogate_says_that_the_first_ratio_is_one():
     policy = little()
-    rows = Rows(drawn(policy), torch.Generator(), pack=True)
+    rows = Rows(drawn(policy), torch.Generator(), pack="prompts")
 
     class Page:
         def objective(self, now, b, state):
@@ -164,7 +164,7 @@ def test_rows_without_a_signal_are_left_out_where_nothing_else_moves_the_policy(
         (RLOO(), 8),
     ):
         asked.clear()
-        rows = Rows(quiet.with_(log_ref=b.log_pi - 0.1), torch.Generator(), pack=True)
+        rows = Rows(quiet.with_(log_ref=b.log_pi - 0.1), torch.Generator(), pack="prompts")
         surrogate = Surrogate(page, policy, None, rows, {})
         grads = torch.autograd.grad(sum(surrogate(rows.batch)), [*policy.parameters()])
         assert asked[-1] == rows_asked, page
@@ -177,7 +177,7 @@ def test_rows_without_a_signal_are_left_out_where_nothing_else_moves_the_policy(
 def test_a_batch_without_any_signal_still_has_a_surrogate():
     policy = little()
     b = drawn(policy)
-    rows = Rows(b.with_(psi=torch.zeros_like(b.psi)), torch.Generator(), pack=True)
+    rows = Rows(b.with_(psi=torch.zeros_like(b.psi)), torch.Generator(), pack="prompts")
     assert float(sum(Surrogate(GRPO(), policy, None, rows, {})(rows.batch)).detach()) == 0
 
 

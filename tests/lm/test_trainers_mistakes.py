@@ -117,7 +117,7 @@ def test_21_the_clip_and_its_fraction_by_sign(ratio, psi, slope, up, down):
     now = Now(policy, None, b).log_pi.detach()
     b = b.with_(log_pi=now - math.log(ratio), psi=torch.full_like(b.psi, psi))
     parts = parts_of(GRPO(starts=4, group=3))
-    parts.policy, rows = policy, Rows(b, torch.Generator(), pack=True)
+    parts.policy, rows = policy, Rows(b, torch.Generator(), pack="prompts")
     told = measure(parts, rows, Surrogate(GRPO(), policy, None, rows, {}))
     outside = float(abs(ratio - 1) > 0.2)
     found = [float(told[name]) for name in ("clipped_up", "clipped_down", "clip_fraction")]
@@ -175,7 +175,7 @@ def test_28_the_value_heads_error_has_the_divisor_of_the_policy_for_every_split(
     page, params = PPO(value_clip=clip), [*policy.parameters(), *critic.parameters()]
 
     def gradient(size):
-        rows = Rows(b, torch.Generator(), micro=size, pack=True)
+        rows = Rows(b, torch.Generator(), micro=size, pack="prompts")
         return torch.autograd.grad(sum(Surrogate(page, policy, critic, rows, {})(rows.batch)), params)
 
     for one, other in zip(gradient(micro), gradient(None), strict=True):
@@ -185,7 +185,7 @@ def test_28_the_value_heads_error_has_the_divisor_of_the_policy_for_every_split(
 def test_28_the_value_head_sees_the_clipped_error_of_our_tokens_alone():
     policy = little()
     critic, b = judged(policy)
-    rows = Rows(b, torch.Generator(), pack=True)
+    rows = Rows(b, torch.Generator(), pack="prompts")
     with_error, without = (
         float(sum(Surrogate(PPO(value_clip=0.2, value_coef=coef), policy, critic, rows, {})(rows.batch)).detach())
         for coef in (0.5, 0.0)
@@ -203,7 +203,7 @@ def test_28_a_fit_of_its_own_leaves_the_shared_model_to_the_policy(page):
     policy = little()
     policy.remember()
     critic, b = judged(policy)
-    rows = Rows(b.with_(target=1e6 * b.target), torch.Generator(), pack=True)
+    rows = Rows(b.with_(target=1e6 * b.target), torch.Generator(), pack="prompts")
     grads = [
         torch.autograd.grad(
             sum(Surrogate(made, policy, c, rows, {"progress": 0.0})(rows.batch)), [*policy.parameters()]
@@ -219,7 +219,7 @@ def test_28_a_fit_of_its_own_learns_the_value_and_leaves_the_model_bit_for_bit(p
     parts = parts_of(page(envs=12, value_coef="own"))
     assert {id(p) for p in parts.critic.parameters()}.isdisjoint(map(id, parts.optimizer.param_groups[0]["params"]))
     b = parts.collect(parts.policy, parts.critic)
-    rows = Rows(b.with_(target=torch.ones_like(b.reward)), torch.Generator().manual_seed(0), pack=True)
+    rows = Rows(b.with_(target=torch.ones_like(b.reward)), torch.Generator().manual_seed(0), pack="prompts")
     before = copy.deepcopy(parts.policy.state_dict())
     error = lambda: float((parts.critic(parts.policy.hidden(b.obs)).detach() - 1)[b.mask].square().mean())
     first = error()
@@ -235,13 +235,13 @@ def test_29_entropy_is_that_of_the_vocabulary_and_moves_the_model():
     said = full_log_p(policy, b)
     exact = -(said.exp() * said).sum(-1)
     parts = parts_of(GRPO(starts=4, group=3))
-    parts.policy, rows = policy, Rows(b, torch.Generator(), pack=True)
+    parts.policy, rows = policy, Rows(b, torch.Generator(), pack="prompts")
     told = measure(parts, rows, Surrogate(GRPO(), policy, None, rows, {}))
     parts.collect.close()
     assert float(told["entropy"]) == pytest.approx(float(exact.detach()[b.mask].mean()), rel=1e-12)
     assert abs(float(-b.log_pi[b.mask].mean()) - float(told["entropy"])) > 1e-3, "-log pi of what was drawn is another"
     silent = b.with_(psi=torch.zeros_like(b.psi))
-    rows = Rows(silent, torch.Generator(), pack=True)
+    rows = Rows(silent, torch.Generator(), pack="prompts")
     bonus = sum(Surrogate(GRPO(entropy=0.3), policy, None, rows, {})(rows.batch))
     found = torch.autograd.grad(bonus, [*policy.parameters()])
     mean = average.total(exact, average.weights("per_sequence", b.mask), b.mask)

@@ -73,7 +73,7 @@ def test_v_does_not_move_with_the_policy_and_the_policy_does_not_with_v():
 def test_in_one_loss_their_gradients_do_not_meet():
     parts = parts_of(PPO(**SMALL))
     b = credited(parts.method, parts.collect(parts.policy, parts.critic), parts.state)
-    rows, both = Rows(b, torch.Generator(), pack=True), [*parts.policy.parameters(), *parts.critic.parameters()]
+    rows, both = Rows(b, torch.Generator(), pack="prompts"), [*parts.policy.parameters(), *parts.critic.parameters()]
     moved = {id(p) for group in parts.optimizer.param_groups for p in group["params"]}
     assert moved == {*map(id, both)}
     own, found = len([*parts.policy.parameters()]), []

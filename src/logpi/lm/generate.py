@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from logpi.device import give_back
+from logpi.device import give_back, widest
 from logpi.errors import LogpiError
 from logpi.fast.decoding import decoder_for
 from logpi.lm.cache import cache_for, rows_may_change, select
@@ -170,7 +170,7 @@ class Speech:
         if self.how.greedy:
             token = log_p.argmax(-1)[self.text]
         else:
-            below = log_p.exp().double().cumsum(-1)[self.text]
+            below = log_p.exp().to(widest(self.device)).cumsum(-1)[self.text]
             at = uniform(self.seeds[self.row], t)[:, None] * below[:, -1:]
             token = torch.searchsorted(below, at, right=True)[:, 0].clamp(max=log_p.shape[-1] - 1)
         return token, log_p[self.text, token]

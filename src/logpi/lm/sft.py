@@ -42,7 +42,7 @@ def rows_from(policy: Tokens, prompts: Sequence[Any], answers: Sequence[str]) ->
 
 def loss(policy: Tokens, b: Batch, micro: int = MICRO) -> Iterator[Tensor]:
     """-mean log pi over the answers' tokens, as parts that sum to it, negated: what is climbed."""
-    rows = Rows(b, torch.Generator(), micro=micro, pack=True)
+    rows = Rows(b, torch.Generator(), micro=micro, pack=policy.pack)
     for part, weight in rows.parts(rows.batch, average.weights("per_action", rows.batch.mask)):
         yield average.total(Now(policy, None, part).log_pi, weight, part.mask)  # type: ignore[arg-type]
 
@@ -104,11 +104,13 @@ def examples(policy: Tokens, task: Task, seed: int | str, rows: int) -> Iterator
         number += rows
 
 
-def warm_up(policy: Tokens, task: Task, seed: int, steps: int, rows: int, lr: float, until: float = 1.0) -> int:
+def warm_up(
+    policy: Tokens, task: Task, seed: int, steps: int, rows: int, lr: float, until: float = 1.0, micro: int = MICRO
+) -> int:
     """So many supervised steps, fewer where answers are `until` probable before; how many there were."""
     fresh = examples(policy, task, f"{seed}/looked", rows)
-    for done, _ in enumerate(fit(policy, task, seed, steps, rows, lr), 1):
-        if until < 1 and not done % LOOK and probability(policy, next(fresh)) >= until:
+    for done, _ in enumerate(fit(policy, task, seed, steps, rows, lr, micro), 1):
+        if until < 1 and not done % LOOK and probability(policy, next(fresh), micro) >= until:
             break
     return done
 
@@ -116,7 +118,7 @@ def warm_up(policy: Tokens, task: Task, seed: int, steps: int, rows: int, lr: fl
 @torch.no_grad()
 def probability(policy: Tokens, b: Batch, micro: int = MICRO) -> float:
     """That the whole answer is said, mean over rows: the accuracy of sampled answers, where one alone is right."""
-    parts = Rows(b, torch.Generator(), micro=micro, pack=True).parts(b, b.mask)
+    parts = Rows(b, torch.Generator(), micro=micro, pack=policy.pack).parts(b, b.mask)
     said = [torch.where(x.mask, Now(policy, None, x).log_pi, 0.0).sum(-1).exp() for x, _ in parts]  # type: ignore[arg-type]
     return float(torch.cat(said).mean())
 

@@ -44,7 +44,7 @@ class Policy(nn.Module):
     `forward` takes normalised observations. `act` takes raw ones.
     """
 
-    pack = False  # are minibatches of whole rows, which differ in length?
+    pack = ""  # "rows": minibatches are of whole rows, which differ in length; "prompts": and what those begin with is read once
     head: Any  # a Head; torch has no protocols for modules
     memory: Any  # a Memory, or None
 

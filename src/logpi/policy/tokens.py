@@ -116,7 +116,6 @@ class Tokens(nn.Module):
     """
 
     shared = True  # a critic is a head on the hidden states; False: a model of its own, which reads the rows
-    pack = True  # minibatches are of whole rows, which differ in length
     fast = True  # one token more of a text goes through fast/decoding.py, bfloat16 through fast/attention.py, where they cover the model
     uncovered: str | None = None  # why it does not; empty: it does; None: nobody has asked
     memory = normaliser = return_normaliser = mask = None
@@ -136,6 +135,7 @@ class Tokens(nn.Module):
         )  # tokens that a row may have
         self.cache_name = "cache" if "cache" in inspect.signature(self.body.forward).parameters else "past_key_values"
         self.spec, self.before = {}, dict[str, Tensor]()
+        self.pack = "prompts" if common.may_share(model.config) else "rows"
 
     @property
     def body(self) -> Any:
@@ -164,9 +164,9 @@ class Tokens(nn.Module):
         return said.to(self.head.project.weight.dtype)
 
     def at_once(self) -> int:
-        """As many tokens as memory is kept for, between log pi and its gradient."""
+        """As many tokens as memory is kept for, between the hidden states and their gradient; logits are never all there."""
         device = self.head.project.weight.device
-        return tokens_at_once(lambda ids: self.head.log_prob(self.hidden(ids)[0], ids[0]), device, self.context)
+        return tokens_at_once(self.hidden, device, self.context)
 
     def features(self, b: Batch) -> Any:
         """What a critic reads, too: [N, H] at our tokens, or the rows as they are."""
@@ -203,7 +203,7 @@ class Tokens(nn.Module):
 
     def place(self, device: str | torch.device, dtype: torch.dtype) -> "Tokens":
         self.model.to(device, dtype)
-        if self.bf16 and self.fast:
+        if self.bf16 and self.fast and torch.device(device).type == "cpu":
             attention.use(self.model)
         for x in (*self.model.parameters(), *self.model.buffers()):
             if x.data_ptr() % ALIGNED:  # as in a file; where a matrix begins decides the last bits of its products

@@ -128,7 +128,8 @@ def taught(policy: Tokens, settings: Text, task: Any) -> str:
     from logpi.lm import sft
 
     how = (settings.warmup, settings.warmup_rows, settings.warmup_lr, settings.warmup_until)
-    return f"warm-up: {sft.warm_up(policy, task, settings.seed, *how)} supervised steps"
+    micro = settings.micro or policy.at_once()
+    return f"warm-up: {sft.warm_up(policy, task, settings.seed, *how, micro)} supervised steps"
 
 
 def collector(

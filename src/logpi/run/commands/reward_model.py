@@ -29,8 +29,8 @@ def main(args: list[str]) -> None:
     held, name = held_out(task, given.seed, "preference")
     for pair in held:
         reward_model.checked(pair)
-    micro = given.micro or judge.at_once()
-    losses = reward_model.fit(judge, task, given.seed, given.steps, given.rows, given.lr, micro)
+    judge.micro = given.micro or judge.at_once()
+    losses = reward_model.fit(judge, task, given.seed, given.steps, given.rows, given.lr, judge.micro)
     first, last = told(losses, given.steps)
     right = reward_model.accuracy(judge, held)
     keep(judge.model, judge.tokenizer, given)
