@@ -81,7 +81,7 @@ class Surrogate:
         self.fused = fused  # what may do the ascent instead (fast/)
         self.value_coef = joint_coef(method) if critic is not None else None
         self.first_ratio: Tensor | None = None  # max |rho - 1| before the first step
-        self.skip = rows.pack and self.value_coef is None and only_psi(method, state)
+        self.skip = bool(rows.pack) and self.value_coef is None and only_psi(method, state)
 
     def __call__(self, mini: Batch) -> Iterator[Tensor]:
         weights = self.average(mini.mask)
