@@ -73,7 +73,7 @@ def against_the_better(runs: dict[str, Any]) -> list[str]:
         "|---|---|---|---|",
     ]
     for name, found in runs.items():
-        theirs = [runs for runner, runs in found.items() if "TRL" in runner]
+        theirs = [each for runner, each in found.items() if "TRL" in runner]
         for runner, own in found.items() if theirs else ():
             if "TRL" not in runner:
                 faster = [known(run, "rate") / most for run, most in zip(own, best(max, theirs, "rate"), strict=True)]

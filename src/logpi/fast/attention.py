@@ -53,7 +53,8 @@ def short(query: Tensor, key: Tensor, mask: Tensor | None, more: dict[str, Any])
 
 
 def use(model: Any) -> None:
-    """A model of transformers' with fused attention has this one from now on, with the same masks; its config says nothing of it.
+    """A model of transformers' with fused attention, on the CPU, has this one from now on, with the same masks; its config says
+    nothing of it.
 
     Left alone are models that ask how their attention is called, as those do that mask what a sparse one leaves out.
     """
@@ -62,6 +63,6 @@ def use(model: Any) -> None:
 
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, sdpa_mask)
-    here = sys.modules[type(model).__module__]
-    if model.config._attn_implementation == "sdpa" and not ASKED.search(inspect.getsource(here)):
+    fused = model.config._attn_implementation == "sdpa" and model.device.type == "cpu"
+    if fused and not ASKED.search(inspect.getsource(sys.modules[type(model).__module__])):
         model.set_attn_implementation(NAME)

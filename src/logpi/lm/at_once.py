@@ -14,7 +14,7 @@ LONGER = 64  # tokens of the longer of the two texts that are measured; the othe
 def tokens_at_once(read: Callable[[Tensor], Tensor], device: torch.device, context: int | None) -> int:
     """As many as `HELD` bytes are kept for, by what two short texts keep: more would only take more memory.
 
-    read: ids [1, T] -> what is differentiated, log pi of a policy or a reward.
+    read: ids [1, T] -> what is differentiated, hidden states of a policy or a reward.
     """
     long = min(LONGER, context or LONGER)
     texts = [torch.zeros(1, n, dtype=torch.long, device=device) for n in (long // 2, long)]

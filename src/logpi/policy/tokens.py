@@ -203,7 +203,7 @@ class Tokens(nn.Module):
 
     def place(self, device: str | torch.device, dtype: torch.dtype) -> "Tokens":
         self.model.to(device, dtype)
-        if self.bf16 and self.fast and torch.device(device).type == "cpu":
+        if self.bf16 and self.fast:
             attention.use(self.model)
         for x in (*self.model.parameters(), *self.model.buffers()):
             if x.data_ptr() % ALIGNED:  # as in a file; where a matrix begins decides the last bits of its products
