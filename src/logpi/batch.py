@@ -1,6 +1,6 @@
 """The one record that flows through the library: what was done, how likely it was, what came of it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
@@ -8,15 +8,10 @@ import torch
 from torch import Tensor
 
 from logpi.errors import LogpiError
+from logpi.packing import alike, prompts_of, shared
 from logpi.room import Room, slices
 
 T = TypeVar("T")
-SHARED = 0.9  # of the slots that would be read otherwise: below, to read a shared prompt once pays
-MOST = 8  # times the slots that may be read, with shared prompts counted for each row: their keys and values are
-FULL, WORTH = (
-    0.75,
-    512,
-)  # rows that fill less of a part's width begin another, if this one has so many slots: a pass has its price
 
 
 @dataclass(frozen=True)
@@ -156,7 +151,8 @@ class Rows:
     """What an optimiser steps through: single steps, or whole rows where the average or a memory needs them.
 
     `generator` shuffles; `micro` bounds how many rows go through the network at once (None: all), or how many slots of rows
-    that are sorted by length and cut to it (`pack`; "prompts": what rows begin with is read once). That changes memory, never the
+    that are sorted by length and cut to it (`pack`; "prompts": or tokens, of rows
+    that share theirs). That changes memory, never the
     gradient; it is halved where memory gives out.
     """
 
@@ -226,50 +222,11 @@ def _packed(mini: Batch, weight: Tensor, budget: int, skip: bool, share: bool) -
         length = torch.where(torch.where(mini.mask, mini.psi, 0.0).any(-1), length, 0)
     order = torch.sort(length, descending=True, stable=True)
     lengths = [n for n in order.values.tolist() if n] or [max(1, int((mini.mask[order.indices[0]] * slots).amax()))]
-    for rows, longest in _together(mini, order.indices[: len(lengths)], lengths, budget, share):
-        yield mini[rows].map(lambda x, n=longest: x[:, :n] if x.dim() > 1 else x), weight[rows, :longest]  # type: ignore[misc]
-
-
-def _together(mini: Batch, rows: Tensor, lengths: list[int], budget: int, share: bool) -> Iterator[tuple[Tensor, int]]:
-    """(rows of a part, its longest): neighbours by length, or by prompt where less is read so."""
-    if not share or len(lengths) * lengths[0] <= budget:
-        plan, order = alike(lengths, budget)[0], [*range(len(lengths))]
+    rows = order.indices[: len(lengths)]
+    if share:
+        plan = shared(lengths, prompts_of(mini.obs[rows], mini.mask[rows]), budget)
     else:
-        prompts = _prompts(mini.obs[rows], mini.mask[rows])
-        first = {kind: k for k, (kind, _) in reversed([*enumerate(prompts)])}
-        orders = [*range(len(lengths))], sorted(range(len(lengths)), key=lambda k: (first[prompts[k][0]], k))
-        plans = [(*alike([lengths[k] for k in x], budget, [prompts[k] for k in x]), x) for x in orders]
-        plan, _, order = min(plans, key=lambda x: x[1])
-    for here in plan:
-        yield rows[order[here]], max(lengths[k] for k in order[here])
-
-
-def _prompts(obs: Tensor, mask: Tensor) -> list[tuple[int, int]]:
-    """Of each row: which prompt it begins with, and how many tokens that has."""
-    last = mask.int().argmax(-1)
-    before = torch.arange(mask.shape[-1], device=last.device) <= last[:, None]
-    kinds = torch.where(before, obs, -1).unique(dim=0, return_inverse=True)[1]
-    return [*zip(kinds.tolist(), (last + 1).tolist(), strict=True)]
-
-
-def alike(lengths: Sequence[int], budget: int, prompts: Sequence[tuple[int, int]] = ()) -> tuple[list[slice], int]:
-    """(neighbours that go together, slots read in all): as many as `budget` slots hold, one at least, and few that are mostly padding.
-
-    prompts: (which, tokens) of each row; what rows of a part share counts once, as it is read (policy/common.py).
-    """
-    begins, total, cost, kinds, longest, shortest, prompt, rest = [0], 0, 0, set[int](), 0, max(lengths), 0, 0
-    for k, n in enumerate(lengths):
-        kind, asked = prompts[k] if prompts else (k, n)
-        rows, high = k - begins[-1], max(longest, n)
-        alone = (rows + 1) * high
-        once = (len(kinds) + (kind not in kinds)) * max(prompt, asked) + (rows + 1) * max(rest, n - asked)
-        read = once if once <= SHARED * alone else alone
-        padded = min(shortest, n) < FULL * high and rows * longest >= WORTH
-        if rows and (read > budget or alone > MOST * budget or padded):
-            begins.append(k)
-            total += cost
-            read, kinds, longest, shortest, prompt, rest = n, set(), 0, n, 0, 0
-        cost = read
-        kinds.add(kind)
-        longest, shortest, prompt, rest = max(longest, n), min(shortest, n), max(prompt, asked), max(rest, n - asked)
-    return [slice(*pair) for pair in zip(begins, [*begins[1:], len(lengths)], strict=True)], total + cost
+        plan = [[*range(len(rows))[here]] for here in alike(lengths, budget)]
+    for part in plan:
+        here, longest = rows[part], max(lengths[k] for k in part)
+        yield mini[here].map(lambda x, n=longest: x[:, :n] if x.dim() > 1 else x), weight[here, :longest]  # type: ignore[misc]

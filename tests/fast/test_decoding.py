@@ -2,13 +2,8 @@
 
 import pytest
 import torch
-from lm.families import family
-from torch.nn.functional import rms_norm
+from lm.families import exact_norms, family
 from transformers import AutoConfig, AutoModelForCausalLM
-from transformers.models.llama import modeling_llama
-from transformers.models.mistral import modeling_mistral
-from transformers.models.qwen2 import modeling_qwen2
-from transformers.models.qwen3 import modeling_qwen3
 
 from logpi.fast import decoding
 from logpi.lm import lora
@@ -52,17 +47,8 @@ def said(policy: Tokens, fast: bool, limit: int = 12):
 
 @pytest.fixture
 def exactly(monkeypatch):
-    """In float64 throughout: the norms of the family's own code are in float32."""
     monkeypatch.setattr(decoding, "TYPES", (torch.float64,))
-    for module in (
-        modeling_llama.LlamaRMSNorm,
-        modeling_mistral.MistralRMSNorm,
-        modeling_qwen2.Qwen2RMSNorm,
-        modeling_qwen3.Qwen3RMSNorm,
-    ):
-        monkeypatch.setattr(
-            module, "forward", lambda self, x: rms_norm(x, x.shape[-1:], self.weight, self.variance_epsilon)
-        )
+    exact_norms(monkeypatch)
 
 
 @pytest.mark.usefixtures("exactly")

@@ -3,7 +3,12 @@
 from pathlib import Path
 
 import torch
+from torch.nn.functional import rms_norm
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.models.mistral.modeling_mistral import MistralRMSNorm
+from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
+from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 from logpi.lm import pretrained
 from logpi.lm.letters import letters
@@ -58,3 +63,11 @@ def family(name: str, dtype: torch.dtype = torch.float32):
 def saved(name: str, folder: Path) -> Path:
     pretrained.save(*family(name), folder)
     return folder
+
+
+def exact_norms(monkeypatch) -> None:
+    """In float64 throughout: the norms of these families' own code are in float32."""
+    for norm in (LlamaRMSNorm, MistralRMSNorm, Qwen2RMSNorm, Qwen3RMSNorm):
+        monkeypatch.setattr(
+            norm, "forward", lambda self, x: rms_norm(x, x.shape[-1:], self.weight, self.variance_epsilon)
+        )

@@ -18,7 +18,7 @@ def little(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model, tokenizer = pretrained.new("tiny", letters, eager)
-    return Tokens(model.eval().to(dtype), tokenizer, temperature)
+    return Tokens(model.eval(), tokenizer, temperature).place("cpu", dtype)
 
 
 def prompts_of(policy: Tokens, *texts: str) -> list[list[int]]:

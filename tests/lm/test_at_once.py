@@ -41,11 +41,14 @@ def test_what_is_kept_grows_with_the_tokens_and_of_so_many_it_fits(monkeypatch):
     assert many - more == pytest.approx(more - few, rel=0.1)
     most = more + 2 * (many - more)  # what is kept for no token at all are parameters
     monkeypatch.setitem(at_once.HELD, "cpu", most)
+    monkeypatch.setattr(at_once, "SHARE", 0.0)
     tokens = policy.at_once()
     each = (many - few) / 32
     assert 0.8 * most < tokens * each <= 1.1 * most
     monkeypatch.setitem(at_once.HELD, "cpu", most // 4)
     assert policy.at_once() == pytest.approx(tokens / 4, abs=1)
+    monkeypatch.setattr(at_once, "SHARE", most / sum(p.nbytes for p in policy.model.parameters()))
+    assert policy.at_once() == pytest.approx(tokens * 5 / 4, abs=1)  # large weights are worth more tokens
 
 
 def test_nothing_of_what_was_measured_stays():
@@ -68,6 +71,7 @@ def test_a_model_of_few_tokens_takes_as_many_as_another():
 
 def test_a_reward_model_takes_as_many_as_its_gradient_has_memory_for(monkeypatch):
     judge = reward_model.begin("tiny", LETTERS)
+    monkeypatch.setattr(at_once, "SHARE", 0.0)
     many = judge.at_once()
     monkeypatch.setitem(at_once.HELD, "cpu", at_once.HELD["cpu"] // 4)
     assert judge.at_once() == pytest.approx(many / 4, abs=1) and many > 1_000

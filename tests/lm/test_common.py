@@ -15,7 +15,7 @@ from logpi.rollout.language import rows_of
 
 
 def together(policy, b):
-    return b.ours(common.hidden(policy, b))
+    return common.hidden(policy, b)
 
 
 def alone(policy, b):
@@ -43,7 +43,7 @@ def test_what_is_said_and_its_gradient_are_those_of_rows_of_their_own(eager, bat
     b = batch(policy).with_(start=None)
     counted = asked(policy, monkeypatch)
     shared = together(policy, b)
-    assert len(counted) == 2 and sum(counted) < 0.75 * b.obs.numel()
+    assert len(counted) == 1 and sum(counted) < 0.75 * b.obs.numel()
     torch.testing.assert_close(shared, alone(policy, b), rtol=0, atol=1e-12)
     weights = torch.randn(shared.shape, generator=torch.Generator().manual_seed(0), dtype=shared.dtype)
     grads = [
@@ -67,14 +67,6 @@ def test_text_of_others_in_the_middle_of_a_row_is_read_too():
     holes = b.mask & (torch.arange(b.mask.shape[1]) % 3 != 1)
     b = b.with_(mask=torch.where(holes.any(1, keepdim=True), holes, b.mask))
     torch.testing.assert_close(together(policy, b), alone(policy, b), rtol=0, atol=1e-12)
-
-
-def test_where_nothing_is_shared_rows_are_read_as_they_are(monkeypatch):
-    policy = little()
-    b = drawn(policy)
-    longest = b[8:9].map(lambda x: x[:, : int(b.mask[8].nonzero()[-1]) + 1] if x.dim() == 2 else x)
-    counted = asked(policy, monkeypatch)
-    assert torch.equal(together(policy, longest), alone(policy, longest)) and counted == [longest.obs.numel()] * 2
 
 
 def test_a_row_without_a_word_of_ours_does_no_harm():
@@ -103,7 +95,7 @@ def test_rows_of_long_prompts_go_together_and_each_prompt_is_read_once(monkeypat
     counted = asked(policy, monkeypatch)
     split = gradient(policy, b, micro=80)
     torch.testing.assert_close(split, whole, rtol=0, atol=1e-12 * float(whole.abs().max()))
-    assert len(counted) == 8 and max(counted) <= 80  # a prompt, then the answers to it, four times
+    assert len(counted) == 4 and max(counted) <= 80  # a prompt and the answers to it, four times
     assert sum(counted) < b.obs.numel() / 3
 
 
@@ -118,7 +110,7 @@ def two_kinds(policy, prompts: list[list[int]], lengths: tuple[int, int]) -> Bat
 
 
 def test_long_answers_to_short_prompts_beside_the_reverse_stay_within_the_context():
-    policy = Tokens(*family("opt", torch.float64))  # its positions have a table
+    policy = Tokens(*family("opt")).place("cpu", torch.float64)  # its positions have a table
     b = two_kinds(policy, [[1] * 10, [2] * 30], (54, 34))
     assert b.obs.shape[1] == policy.context == 64
     torch.testing.assert_close(together(policy, b), alone(policy, b), rtol=0, atol=1e-12)
@@ -126,7 +118,7 @@ def test_long_answers_to_short_prompts_beside_the_reverse_stay_within_the_contex
 
 @pytest.mark.parametrize("name", ["llama", "gemma3_text"])
 def test_no_part_is_larger_than_asked_for_where_layers_forget_and_prompts_are_read_by_row(name, monkeypatch):
-    policy = Tokens(*family(name))
+    policy = Tokens(*family(name)).place("cpu", torch.float32)
     b = two_kinds(policy, [[1] * 50, [2] * 50], (6, 6))
     counted = asked(policy, monkeypatch)
     rows = Rows(b, torch.Generator(), micro=120, pack=policy.pack)

@@ -19,7 +19,7 @@ def test_a_model_that_always_says_the_next_letter_is_certain_of_it_and_of_no_oth
     """One-hot: behind letter k comes letter k + 1, with logits of 50 and 0. A shift by one either way would be certain of others."""
     policy = little()
     size = len(policy.tokenizer)
-    policy.hidden = lambda ids: nn.functional.one_hot((ids + 1) % size, size).double()
+    policy.hidden = lambda ids, **_: nn.functional.one_hot((ids + 1) % size, size).double()
     policy.head.project = nn.Linear(size, size, bias=False, dtype=torch.float64)
     with torch.no_grad():
         policy.head.project.weight.copy_(50 * torch.eye(size))

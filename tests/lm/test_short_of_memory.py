@@ -43,10 +43,10 @@ def test_the_update_is_the_same_in_little_memory(method, lora):
     (plenty, b), (little, same) = made(method, lora=lora), made(method, lora=lora)
     assert torch.equal(b.log_pi, same.log_pi)
     grads = [heard(parts) for parts in (plenty, little)]
-    short = Short(little.policy, 40)
+    short = Short(little.policy, 24)
     (_, first), (_, second) = update(plenty, b), update(little, same)
     assert second["micro"] == little.state["micro"] < b.mask.numel() and "micro" not in first
-    assert short.asked[-1] <= 40 < max(short.asked)
+    assert short.asked[-1] <= 24 < max(short.asked)
     for x, y in ((trained(plenty), trained(little)), grads):
         assert len(x) == len(y)
         assert all((p - q).abs().max() < 1e-10 for p, q in zip(x, y, strict=True))

@@ -154,7 +154,8 @@ def test_rows_without_a_signal_are_left_out_where_nothing_else_moves_the_policy(
     asked = []
     real = policy.hidden
     monkeypatch.setattr(policy, "hidden", lambda ids, **more: asked.append(len(ids)) or real(ids, **more))
-    monkeypatch.setattr(common, "SHARED", 0.0)  # nothing is shared: rows can be counted
+    monkeypatch.setattr(common, "LESS", 0.0)  # nothing is shared: rows can be counted
+    policy.pack = "rows"
     for page, rows_asked in (
         (GRPO(), 8),
         (GRPO(entropy=0.01), 12),
@@ -164,7 +165,7 @@ def test_rows_without_a_signal_are_left_out_where_nothing_else_moves_the_policy(
         (RLOO(), 8),
     ):
         asked.clear()
-        rows = Rows(quiet.with_(log_ref=b.log_pi - 0.1), torch.Generator(), pack="prompts")
+        rows = Rows(quiet.with_(log_ref=b.log_pi - 0.1), torch.Generator(), pack=policy.pack)
         surrogate = Surrogate(page, policy, None, rows, {})
         grads = torch.autograd.grad(sum(surrogate(rows.batch)), [*policy.parameters()])
         assert asked[-1] == rows_asked, page

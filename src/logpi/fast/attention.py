@@ -7,13 +7,17 @@ float32 0.16; forward and backward under autocast, 21 texts of 79 and 6 of 256: 
 import inspect
 import re
 import sys
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-ASKED = re.compile(r"_attn_implementation (in|not in|==|!=) ")
-NAME, LONG = "products", 256  # as transformers calls it; tokens beyond which they are no faster
+ASKED = re.compile(r"_attn_implementation (in|not in|==|!=) (?!.eager.)")  # by which a model may do something else
+NAME, ALONE = "products where they are faster", "products"  # as transformers calls them
+OURS = {"sdpa": NAME, "eager": ALONE}  # the fused kernel has no derivative forwards
+LONG = 256  # tokens beyond which products are no faster
 
 
 def products(query: Tensor, key: Tensor, value: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
@@ -25,13 +29,27 @@ def products(query: Tensor, key: Tensor, value: Tensor, scale: float, mask: Tens
 
 
 def attend(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **more: Any
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    line: Any = None,
+    kernel: bool = True,
+    **more: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' interface: [n, H, T, size], keys and values [n, K, t, size] -> [n, T, H, size]."""
+    """transformers' interface: [n, H, T, size], keys and values [n, K, t, size] -> [n, T, H, size].
+
+    line: of which these are the tokens (fast/line.py). kernel: whether it may be asked.
+    """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    if not short(query, key, attention_mask, more):
+    if line is not None:
+        return in_line(line, (query, key, value), partial(attend, module, kernel=kernel, **more)), None
+    if kernel and not short(query, key, attention_mask, more):
         return sdpa_attention_forward(module, query, key, value, attention_mask, **more)
+    if not plain(attention_mask, more):
+        raise NotImplementedError("attention with more than a mask")
     groups, tokens, causal = query.shape[1] // key.shape[1], query.shape[2], more.get("is_causal")
     if attention_mask is None and tokens > 1 and (getattr(module, "is_causal", True) if causal is None else causal):
         attention_mask = torch.ones(tokens, key.shape[2], dtype=torch.bool, device=key.device).tril()
@@ -39,30 +57,44 @@ def attend(
         attention_mask = attention_mask.repeat(*[1] * (attention_mask.dim() - 2), groups, 1)
     grouped = query.unflatten(1, (-1, groups)).flatten(2, 3)
     scale = more.get("scaling") or query.shape[-1] ** -0.5
-    with torch.autocast("cpu", enabled=False):
-        said = products(grouped.float(), key.float(), value, scale, attention_mask)
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    with torch.autocast(query.device.type, enabled=False):
+        said = products(grouped.to(dtype), key.to(dtype), value, scale, attention_mask)
     return said.unflatten(2, (groups, tokens)).flatten(1, 2).transpose(1, 2).contiguous(), None
+
+
+def in_line(line: Any, given: Sequence[Tensor], ask: Callable[..., Any]) -> Tensor:
+    """The same of the tokens of a line, [1, heads, N, size] each -> [1, N, H, size]: texts of about one length go together."""
+    query, key, value = (x[0].transpose(0, 1) for x in given)
+    said = torch.cat([ask(x.asks(query), x.hears(key), x.hears(value), x.sees)[0].flatten(0, 1) for x in line.groups])
+    return (said if line.back is None else said.index_select(0, line.back))[None]
 
 
 def short(query: Tensor, key: Tensor, mask: Tensor | None, more: dict[str, Any]) -> bool:
     """In bfloat16 on the CPU, of few tokens, and nothing asked for that products have not."""
-    plain = not more.get("dropout") and all(more.get(x) is None for x in ("softcap", "position_bias", "s_aux"))
-    known = mask is None or (mask.dtype is torch.bool and mask.shape[1] == 1)
     here = query.device.type == "cpu" and (query.dtype is torch.bfloat16 or torch.is_autocast_enabled("cpu"))
-    return here and plain and known and key.shape[2] <= LONG
+    return here and key.shape[2] <= LONG and plain(mask, more)
 
 
-def use(model: Any) -> None:
-    """A model of transformers' with fused attention, on the CPU, has this one from now on, with the same masks; its config says
-    nothing of it.
+def plain(mask: Tensor | None, more: dict[str, Any]) -> bool:
+    none = not more.get("dropout") and all(more.get(x) is None for x in ("softcap", "position_bias", "s_aux"))
+    return none and (mask is None or (mask.dtype is torch.bool and mask.shape[1] == 1))
+
+
+def use(model: Any, instead: Collection[str] = ("sdpa",)) -> bool:
+    """Has a model of transformers', which had one of those, this attention from now on? The masks are the same, and its config
+    says nothing of it.
 
     Left alone are models that ask how their attention is called, as those do that mask what a sparse one leaves out.
     """
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
-    AttentionInterface.register(NAME, attend)
-    AttentionMaskInterface.register(NAME, sdpa_mask)
-    fused = model.config._attn_implementation == "sdpa" and model.device.type == "cpu"
-    if fused and not ASKED.search(inspect.getsource(sys.modules[type(model).__module__])):
-        model.set_attn_implementation(NAME)
+    for name, how in ((NAME, attend), (ALONE, partial(attend, kernel=False))):
+        AttentionInterface.register(name, how)
+        AttentionMaskInterface.register(name, sdpa_mask)
+    asked = model.config._attn_implementation
+    taken = asked in instead and not ASKED.search(inspect.getsource(sys.modules[type(model).__module__]))
+    if taken:
+        model.set_attn_implementation(OURS[asked])
+    return taken

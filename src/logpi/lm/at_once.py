@@ -3,23 +3,26 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-HELD = {"cpu": 3 * 2**26}  # bytes that a pass forward keeps for the one backward, at most
+HELD = {"cpu": 2**27}  # bytes that a pass forward keeps for the one backward
 ELSEWHERE = 2**32  # on an accelerator
+SHARE = 0.5  # of the weights' bytes more: each pass casts them, and adds to their gradients
 LONGER = 64  # tokens of the longer of the two texts that are measured; the other has half of them
 
 
-def tokens_at_once(read: Callable[[Tensor], Tensor], device: torch.device, context: int | None) -> int:
-    """As many as `HELD` bytes are kept for, by what two short texts keep: more would only take more memory.
+def tokens_at_once(read: Callable[[Tensor], Tensor], model: nn.Module, context: int | None) -> int:
+    """As many as memory is kept for, by what two short texts keep: more would only take more memory.
 
     read: ids [1, T] -> what is differentiated, hidden states of a policy or a reward.
     """
-    long = min(LONGER, context or LONGER)
+    long, weights = min(LONGER, context or LONGER), [*model.parameters()]
+    device = weights[0].device
+    held = HELD.get(device.type, ELSEWHERE) + SHARE * sum(p.nbytes for p in weights)
     texts = [torch.zeros(1, n, dtype=torch.long, device=device) for n in (long // 2, long)]
     few, many = (kept(read, text) for text in texts)
-    return max(1, int(HELD.get(device.type, ELSEWHERE) * (long - long // 2) / max(many - few, 1)))
+    return max(1, int(held * (long - long // 2) / max(many - few, 1)))
 
 
 @torch.enable_grad()

@@ -58,7 +58,7 @@ class RewardModel:
 
     def at_once(self) -> int:
         """As many tokens as memory is kept for, between a reward and its gradient."""
-        return tokens_at_once(lambda ids: self.scores(ids.tolist()), self.model.score.weight.device, self.context)
+        return tokens_at_once(lambda ids: self.scores(ids.tolist()), self.model, self.context)
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[Any], completions: Sequence[str], **_: Any) -> list[float]:

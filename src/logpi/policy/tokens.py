@@ -19,7 +19,7 @@ from logpi import kl
 from logpi.batch import Batch
 from logpi.device import few_kernels
 from logpi.errors import LogpiError, short
-from logpi.fast import attention
+from logpi.fast import line
 from logpi.lm.after import After, after
 from logpi.lm.at_once import tokens_at_once
 from logpi.lm.chat import PROMPT, is_prompt
@@ -116,7 +116,7 @@ class Tokens(nn.Module):
     """
 
     shared = True  # a critic is a head on the hidden states; False: a model of its own, which reads the rows
-    fast = True  # one token more of a text goes through fast/decoding.py, bfloat16 through fast/attention.py, where they cover the model
+    fast = True  # what fast/decoding.py, fast/line.py and fast/attention.py cover goes through them
     uncovered: str | None = None  # why it does not; empty: it does; None: nobody has asked
     memory = normaliser = return_normaliser = mask = None
     spec: dict[str, Any]
@@ -135,7 +135,7 @@ class Tokens(nn.Module):
         )  # tokens that a row may have
         self.cache_name = "cache" if "cache" in inspect.signature(self.body.forward).parameters else "past_key_values"
         self.spec, self.before = {}, dict[str, Tensor]()
-        self.pack = "prompts" if common.may_share(model.config) else "rows"
+        self.pack = "rows"  # until a line of tokens is seen to say the same
 
     @property
     def body(self) -> Any:
@@ -160,21 +160,20 @@ class Tokens(nn.Module):
     def hidden(self, ids: Tensor, **more: Any) -> Tensor:
         """[B, T] -> [B, T, H]."""
         with computing(self.bf16, ids.device):
-            said = self.body(input_ids=ids, use_cache=bool(more), **more).last_hidden_state
+            said = self.body(input_ids=ids, use_cache=self.cache_name in more, **more).last_hidden_state
         return said.to(self.head.project.weight.dtype)
 
     def at_once(self) -> int:
         """As many tokens as memory is kept for, between the hidden states and their gradient; logits are never all there."""
-        device = self.head.project.weight.device
-        return tokens_at_once(self.hidden, device, self.context)
+        return tokens_at_once(self.hidden, self.model, self.context)
 
     def features(self, b: Batch) -> Any:
         """What a critic reads, too: [N, H] at our tokens, or the rows as they are."""
-        return b.ours(common.hidden(self, b)) if self.shared else b
+        return common.hidden(self, b) if self.shared else b
 
     def params(self, features: Any, obs: Tensor) -> Tensor:
         """[N, H]."""
-        return features if self.shared else features.ours(common.hidden(self, features))
+        return features if self.shared else common.hidden(self, features)
 
     def forward(self, b: Batch, logits: bool = True) -> Tensor:
         """Logits [N, V] at our tokens; or what they are made of."""
@@ -203,13 +202,16 @@ class Tokens(nn.Module):
 
     def place(self, device: str | torch.device, dtype: torch.dtype) -> "Tokens":
         self.model.to(device, dtype)
-        if self.bf16 and self.fast:
-            attention.use(self.model)
         for x in (*self.model.parameters(), *self.model.buffers()):
             if x.data_ptr() % ALIGNED:  # as in a file; where a matrix begins decides the last bits of its products
                 x.data = x.data.clone()
         must_bear_padding(self)
+        self.quicken()
         return self
+
+    def quicken(self) -> None:
+        """From now on what fast/ covers goes through it."""
+        self.pack = "prompts" if self.fast and line.begin(self) else "rows"
 
 
 @torch.no_grad()

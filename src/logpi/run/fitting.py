@@ -8,7 +8,6 @@ import torch
 
 from logpi.device import few_kernels, pick, use_threads
 from logpi.errors import LogpiError
-from logpi.fast import attention
 from logpi.page import Between, Count, Positive, page
 
 HELD = 256  # examples of the test, at most, on which a fit is judged
@@ -78,7 +77,6 @@ def place(model: Any, given: Fitting) -> None:
     model.to(pick(given.device), torch.float32)
     if given.bf16:
         few_kernels()
-        attention.use(model)
     if given.lora:
         from logpi.lm import lora
 

@@ -1,5 +1,6 @@
 """logpi reward-model"""
 
+from logpi.fast import attention
 from logpi.page import page
 from logpi.run.fitting import Fitting, held_out, keep, letters_of, place, prepared, told
 from logpi.run.flags import parse
@@ -26,6 +27,7 @@ def main(args: list[str]) -> None:
     judge = reward_model.begin(given.model, letters_of(task) if given.model in pretrained.SIZES else "", given.seed)
     judge.bf16 = given.bf16
     place(judge.model, given)
+    attention.use(judge.model)
     held, name = held_out(task, given.seed, "preference")
     for pair in held:
         reward_model.checked(pair)

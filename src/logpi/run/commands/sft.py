@@ -25,6 +25,7 @@ def main(args: list[str]) -> None:
     model, tokenizer = pretrained.begin(given.model, letters, given.seed)
     policy = Tokens(model.eval(), tokenizer, bf16=given.bf16)
     place(policy.model, given)
+    policy.quicken()
     held, name = held_out(task, given.seed, "example")
     test = sft.shown(policy, task, held)
     micro = given.micro or policy.at_once()
