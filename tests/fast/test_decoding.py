@@ -1,12 +1,15 @@
 """One token more, by the twin and by transformers' own layers: the same texts and the same log pi."""
 
+import sys
+
 import pytest
 import torch
 from lm.families import exact_norms, family
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from logpi.fast import decoding
-from logpi.lm import lora
+from logpi.fast import decoding, token
+from logpi.lm import cache, lora
+from logpi.lm.cache import cache_for
 from logpi.lm.generate import generate
 from logpi.policy.tokens import Tokens
 
@@ -124,9 +127,88 @@ def test_another_activation_rotation_or_bias_is_not_covered():
     assert decoding.missing(policy.body) == "its projections are no plain ones"
 
 
-def test_a_twin_that_says_something_else_is_left_alone(monkeypatch):
+@pytest.mark.parametrize("kernels", [False, True])
+def test_a_twin_that_says_something_else_is_left_alone(kernels, monkeypatch):
     policy = policy_for("qwen3", torch.float32)
     plain = said(policy, False)
-    monkeypatch.setattr(decoding, "silu", torch.relu)
+    if kernels:
+        monkeypatch.setattr(token, "gate", lambda *_: None)
+    else:
+        monkeypatch.setattr(decoding, "kernels_for", lambda _: None)
+        monkeypatch.setattr(decoding, "silu", torch.relu)
     assert torch.equal(said(policy, True).log_pi, plain.log_pi)
     assert policy.uncovered == "the twin says something else"
+
+
+@torch.inference_mode()
+def one_more(policy: Tokens, kernels: bool, padded: bool = False) -> list[torch.Tensor]:
+    """Hidden states of the next two tokens of three texts of five, the first of which may stand behind padding; keys, values."""
+    kept, ids = cache_for(policy.model.config, 8), torch.tensor([[1, 2, 3, 4, 5], [3, 2, 1, 5, 5], [4, 4, 4, 2, 1]])
+    seen = torch.ones(3, 7, dtype=torch.bool)
+    seen[0, 0] = not padded
+    position = seen.cumsum(1) - 1
+    more = {policy.cache_name: kept, "attention_mask": seen[:, :5].long()}
+    policy.hidden(ids, **more, position_ids=position[:, :5].clamp(min=0))
+    decoder = decoding.begin(policy, kept, 8)
+    assert (decoder.kernels is token) is (policy.head.project.weight.dtype is torch.float32)
+    if not kernels:
+        decoder.kernels = None
+    said = [decoder(ids[:, k], position[:, 5 + k], kept, seen[:, : 6 + k] if padded else None) for k in range(2)]
+    return [*said, *(x[:, :, :7] for layer in kept.layers for x in layer.room)]
+
+
+@pytest.mark.parametrize(("bf16", "loose"), [(False, 1e-5), (True, 0.05)])
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("name", COVERED)
+def test_the_kernels_say_what_torchs_operations_say(name, padded, bf16, loose):
+    policy = policy_for(name, torch.float32, **COVERED[name])
+    policy.bf16 = bf16
+    for fused, plain in zip(one_more(policy, True, padded), one_more(policy, False, padded), strict=True):
+        torch.testing.assert_close(fused, plain, rtol=0, atol=loose * max(1, float(plain.abs().max())))
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_with_more_than_two_cores_many_texts_are_heard_by_products(padded, monkeypatch):
+    policy = policy_for("qwen3", torch.float32, num_key_value_heads=1)
+    few = one_more(policy, True, padded)
+    monkeypatch.setattr(token, "attend", None)  # which is not asked
+    monkeypatch.setattr(token, "MANY", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    for one, other in zip(few, one_more(policy, True, padded), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
+def test_without_numba_torchs_operations_do_it(monkeypatch):
+    policy = policy_for("llama", torch.float32)
+    fused = said(policy, True)
+    monkeypatch.setitem(sys.modules, "logpi.fast.token", None)
+    plain = said(policy, True)
+    assert policy.uncovered == "" and torch.equal(fused.tokens, plain.tokens)
+    torch.testing.assert_close(fused.log_pi, plain.log_pi, rtol=0, atol=2e-5)
+
+
+def test_long_answers_outgrow_the_room_kept_ahead_while_others_leave(monkeypatch):
+    monkeypatch.setattr(cache, "AHEAD", 8)
+    policy = policy_for("qwen3", torch.float32)
+    policy.context = None
+    twin, plain = said(policy, True, 40), said(policy, False, 40)
+    assert len(plain.length.unique()) > 3 and int(plain.length.max()) > 30
+    assert torch.equal(twin.tokens, plain.tokens)
+    torch.testing.assert_close(twin.log_pi, plain.log_pi, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("dtype", "loose"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
+def test_weights_that_are_laid_out_say_what_they_said(dtype, loose, bias):
+    chance = torch.Generator().manual_seed(0)
+    weight, offset = (torch.randn(*n, generator=chance).to(dtype) for n in ((24, 40), (24,)))
+    ask = decoding.product(weight, offset if bias else None)
+    for rows in (1, 5, 64):
+        x = torch.randn(rows, 40, generator=chance).to(dtype)
+        plain = torch.nn.functional.linear(x.float(), weight.float(), offset.float() if bias else None)
+        torch.testing.assert_close(ask(x).float(), plain, rtol=0, atol=loose * float(plain.abs().max()))
+
+
+def test_weights_of_other_types_or_elsewhere_are_left_as_they_lie():
+    weight = torch.zeros(4, 4)
+    assert not decoding.lays_out(weight.double()) and not decoding.lays_out(weight.to("meta"))

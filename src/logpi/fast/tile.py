@@ -114,7 +114,9 @@ def pointer_to(kind: Any) -> Any:
     return pointer
 
 
-floats, ints, doubles, octets = (pointer_to(kind) for kind in (types.float32, types.int64, types.float64, types.uint8))
+floats, ints, doubles, halves, octets = (
+    pointer_to(kind) for kind in (types.float32, types.int64, types.float64, types.uint16, types.uint8)
+)
 
 
 @intrinsic

@@ -1,5 +1,6 @@
 """Keys and values of a growing text, in room kept ahead: transformers' own cache copies all of it at every token."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -24,13 +25,19 @@ class Slots(DynamicLayer):
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        begin, self.filled = self.filled, self.filled + key_states.shape[-2]
-        for k, new in enumerate((key_states, value_states)):
-            if not begin or self.room[k].shape[-2] < self.filled:
-                self.room[k] = self._more(self.room[k], new, begin)
-            self.room[k][:, :, begin : self.filled] = new
+        begin = self.begin(key_states.shape[-2], (key_states, value_states))
+        for room, new in zip(self.room, (key_states, value_states), strict=True):
+            room[:, :, begin : self.filled] = new
         self.keys, self.values = (x[:, :, : self.filled] for x in self.room)
         return self.keys, self.values
+
+    def begin(self, tokens: int, like: Sequence[Tensor]) -> int:
+        """Room for so many more keys and values like these; where they begin."""
+        begin, self.filled = self.filled, self.filled + tokens
+        for k, new in enumerate(like):
+            if not begin or self.room[k].shape[-2] < self.filled:
+                self.room[k] = self._more(self.room[k], new, begin)
+        return begin
 
     def _more(self, old: Tensor, new: Tensor, filled: int) -> Tensor:
         """Room for twice as much, where so much is still to come."""
