@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-HELD = {"cpu": 2**27}  # bytes that a pass forward keeps for the one backward
+HELD = {"cpu": 2**26}  # bytes that a pass forward keeps for the one backward
 ELSEWHERE = 2**32  # on an accelerator
-SHARE = 0.5  # of the weights' bytes more: each pass casts them, and adds to their gradients
+SHARE = 1.0  # of the weights' bytes more: each pass casts them, and adds to their gradients
 LONGER = 64  # tokens of the longer of the two texts that are measured; the other has half of them
 
 
