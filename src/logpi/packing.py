@@ -7,10 +7,8 @@ from math import inf
 import torch
 from torch import Tensor
 
-LESS = 0.9  # of the tokens that would be read otherwise: rows stand by prompt instead of by length
-MOST = (
-    8  # times the tokens of a part that its rows may have, with a shared prompt counted for each: they hear all of it
-)
+LESS = 0.9  # of the rows or tokens that would be read otherwise: below it, what is alike is looked for
+MOST = 8  # times the tokens of a part that its rows may have, a shared prompt counted for each: they hear all of it
 FULL, WORTH = 0.75, 512  # rows that fill less of the width begin another part, if this one has so many slots
 
 

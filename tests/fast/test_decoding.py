@@ -140,6 +140,24 @@ def test_a_twin_that_says_something_else_is_left_alone(kernels, monkeypatch):
     assert policy.uncovered == "the twin says something else"
 
 
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_position_that_is_off_by_one_is_seen_in_bfloat16_too(bf16, monkeypatch):
+    policy, right = Tokens(*family("qwen3")), token.hidden
+    policy.bf16 = bf16
+    with torch.no_grad():
+        for x in policy.parameters():
+            x *= 0.5  # what a new model says depends little on positions
+    monkeypatch.setattr(token, "hidden", lambda d, x, position, *more: right(d, x, position + 1, *more))
+    monkeypatch.setattr(decoding.Decoder, "__init__", longer(decoding.Decoder.__init__))
+    said(policy, True, 2)
+    assert policy.uncovered == "the twin says something else"
+
+
+def longer(init):
+    """With a rotation for one position more than asked for."""
+    return lambda self, body, most, dtype: init(self, body, most + 1, dtype)
+
+
 @torch.inference_mode()
 def one_more(policy: Tokens, kernels: bool, padded: bool = False) -> list[torch.Tensor]:
     """Hidden states of the next two tokens of three texts of five, the first of which may stand behind padding; keys, values."""

@@ -55,10 +55,11 @@ def disagreement(policy: Any) -> str:
         policy.hidden(ids[:, :3], **more)
         return cache
 
-    last = {policy.cache_name: read(), "attention_mask": seen, "position_ids": position[:, 3:]}
-    plain, cache = policy.hidden(ids[:, 3:], **last)[:, 0], read()
-    twin = begin(policy, cache, 4)(ids[:, 3], position[:, 3], cache, seen.bool())
-    loose = torch.finfo(torch.bfloat16 if policy.bf16 else plain.dtype).eps ** 0.5
+    with policy.unrounded():
+        last = {policy.cache_name: read(), "attention_mask": seen, "position_ids": position[:, 3:]}
+        plain, cache = policy.hidden(ids[:, 3:], **last)[:, 0], read()
+        twin = begin(policy, cache, 4)(ids[:, 3], position[:, 3], cache, seen.bool())
+    loose = torch.finfo(plain.dtype).eps ** 0.5
     return "" if (twin - plain).abs().max() <= loose * plain.abs().max() else "the twin says something else"
 
 

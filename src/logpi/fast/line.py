@@ -147,15 +147,18 @@ def begin(policy: Any) -> bool:
     device, own = policy.head.project.weight.device, policy.model.config._attn_implementation
     obs = torch.tensor([[0, 1, 1, 0, 1], [0, 1, 0, 0, 0], [1, 1, 0, 1, 0]], device=device)
     mask = torch.tensor([[0, 1, 1, 1, 1], [0, 1, 1, 0, 0], [0, 0, 1, 1, 1]], device=device).bool()
-    said = policy.hidden(obs)[mask]
-    most = torch.finfo(torch.bfloat16 if policy.bf16 else said.dtype).eps ** 0.5 * said.abs().max()
 
-    def same(other: Callable[[], Tensor]) -> bool:
+    def asked(how: Callable[[], Tensor]) -> Tensor:
+        with policy.unrounded():
+            return how()
+
+    def same(how: Callable[[], Tensor]) -> bool:
         try:
-            return bool((other() - said).abs().max() <= most)
+            return bool((asked(how) - said).abs().max() <= torch.finfo(said.dtype).eps ** 0.5 * said.abs().max())
         except Exception:  # of a model's own code, which was not made for this
             return False
 
+    said = asked(lambda: policy.hidden(obs)[mask])
     if not attention.use(policy.model, attention.OURS):
         return False
     if not same(lambda: policy.hidden(obs)[mask]):

@@ -5,8 +5,8 @@ One causal pass gives every answer; padding stands on the right, where nothing o
 """
 
 import inspect
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -162,6 +162,15 @@ class Tokens(nn.Module):
         with computing(self.bf16, ids.device):
             said = self.body(input_ids=ids, use_cache=self.cache_name in more, **more).last_hidden_state
         return said.to(self.head.project.weight.dtype)
+
+    @contextmanager
+    def unrounded(self) -> Iterator[None]:
+        """It computes as its weights are inside, whatever --bf16 says: what twins are held against."""
+        before, self.bf16 = self.bf16, False
+        try:
+            yield
+        finally:
+            self.bf16 = before
 
     def at_once(self) -> int:
         """As many tokens as memory is kept for, between the hidden states and their gradient; logits are never all there."""

@@ -51,7 +51,9 @@ class Text:
     beta2: Fraction = 0.95  # of Adam: near 1 it remembers the size of old gradients, and steps shrink with the signal
     reference: str | None = None  # model folder that is pi_ref; else the first policy
     value_model: str | None = None  # V's own: a folder, or copy, of the policy; else V is a head on the policy
-    micro: Count | None = None  # tokens through the model at once: memory only; else as many as some 64 MiB are kept for
+    micro: Count | None = (
+        None  # tokens through the model at once: memory only; else as many as some 64 MiB are kept for
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"  # where tensors live
     dtype: Literal["float32", "float64"] = "float32"  # of parameters
     bf16: bool = False  # the model computes in bfloat16, log pi stays float32
