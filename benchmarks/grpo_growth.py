@@ -30,7 +30,7 @@ TABLE = Table(
     "One step of GRPO in float32 on two cores, a Qwen3 of 4 layers of 256 with random weights: 4 prompts of 15 tokens,"
     " 8 answers of 32 tokens to each, one of them varied. The exponent p of cost ~ x^p is fitted by least squares to the"
     " logarithms: 1 is in proportion, less where fixed costs still rule. Memory is the most that the process held, of which"
-    " Python, torch and transformers are about 380 MiB.",
+    " Python, torch, transformers and numba are about 490 MiB.",
     tuple(case(sweep, value) for sweep, (_, values) in SWEEPS.items() for value in values),
     "s",
     "Seconds of sampling and of training against prompts, group, length and width, both axes logarithmic",

@@ -29,9 +29,7 @@ class Fitting:
     seed: Annotated[int, Between(0, 2**63 - 1)] = 0  # of new weights, and of the order of examples
     lora: Annotated[int, Between(0)] = 0  # rank of an adapter, which alone is fitted, then folded in; 0: all weights
     lora_alpha: Positive | None = None  # what it says counts alpha / rank; else twice the rank
-    micro: Count | None = (
-        None  # tokens through the model at once: memory only; else as many as some 64 MiB are kept for
-    )
+    micro: Count | None = None  # tokens through the model at once: memory only; else what some 64 MiB hold
     bf16: bool = False  # the model computes in bfloat16; weights and the loss stay float32
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"  # where tensors live
     threads: Count | None = None  # of torch; else one for small models, and all cores for others

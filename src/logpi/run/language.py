@@ -51,13 +51,11 @@ class Text:
     beta2: Fraction = 0.95  # of Adam: near 1 it remembers the size of old gradients, and steps shrink with the signal
     reference: str | None = None  # model folder that is pi_ref; else the first policy
     value_model: str | None = None  # V's own: a folder, or copy, of the policy; else V is a head on the policy
-    micro: Count | None = (
-        None  # tokens through the model at once: memory only; else as many as some 64 MiB are kept for
-    )
+    micro: Count | None = None  # tokens through the model at once: memory only; else what some 64 MiB hold
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"  # where tensors live
     dtype: Literal["float32", "float64"] = "float32"  # of parameters
     bf16: bool = False  # the model computes in bfloat16, log pi stays float32
-    fast: Literal["auto", "off"] = "auto"  # a twin samples where it covers the model; short attention is products
+    fast: Literal["auto", "off"] = "auto"  # sampling, packing and attention by twins, where they cover the model
     threads: Count | None = None  # of torch; else one for small models, and all cores for others
 
     where = property(lambda self: Path(self.data).stem if self.data else self.task)
