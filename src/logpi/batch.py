@@ -151,9 +151,8 @@ class Rows:
     """What an optimiser steps through: single steps, or whole rows where the average or a memory needs them.
 
     `generator` shuffles; `micro` bounds how many rows go through the network at once (None: all), or how many slots of rows
-    that are sorted by length and cut to it (`pack`; "prompts": or tokens, of rows
-    that share theirs). That changes memory, never the
-    gradient; it is halved where memory gives out.
+    that are sorted by length and cut to it (`pack`), or how many tokens of rows that share their prompts (`pack` "prompts",
+    a part's first prompt not counted). That changes memory, never the gradient; it is halved where memory gives out.
     """
 
     def __init__(

@@ -46,15 +46,19 @@ def shared(lengths: Sequence[int], prompts: Sequence[tuple[int, int]], budget: i
 
 
 def in_line(lengths: Sequence[int], prompts: Sequence[tuple[int, int]], budget: int) -> tuple[list[slice], int]:
-    """(neighbours that go together, tokens read in all): as many as `budget` holds, one at least."""
+    """(neighbours that go together, tokens read in all): as many as `budget` holds beside the first prompt, one at least.
+
+    A row has to go through with all of its prompt; others that share it should not have to read it again.
+    """
     begins, kinds, read, alone, total = [0], set[int](), 0, 0, 0
     for k, (n, (kind, asked)) in enumerate(zip(lengths, prompts, strict=True)):
-        more = n - asked if kind in kinds else n
-        if k > begins[-1] and (read + more > budget or alone + n > MOST * budget):
+        more = n - asked if kind in kinds or k == begins[-1] else n
+        if k > begins[-1] and (read + more > budget or alone + n > MOST * max(budget, n)):
             begins.append(k)
-            kinds, read, alone, more = set(), 0, 0, n
+            kinds, read, alone, more = set(), 0, 0, n - asked
+        total += n - asked if kind in kinds else n
         kinds.add(kind)
-        read, alone, total = read + more, alone + n, total + more
+        read, alone = read + more, alone + n
     return _from(begins, len(lengths)), total
 
 

@@ -1,15 +1,17 @@
 """One token more, by the twin and by transformers' own layers: the same texts and the same log pi."""
 
 import sys
+from types import ModuleType
 
 import pytest
 import torch
 from lm.families import exact_norms, family
 from transformers import AutoConfig, AutoModelForCausalLM
 
+import logpi
 from logpi.fast import decoding, token
 from logpi.lm import cache, lora
-from logpi.lm.cache import cache_for
+from logpi.lm.cache import Slots, cache_for
 from logpi.lm.generate import generate
 from logpi.policy.tokens import Tokens
 
@@ -196,13 +198,28 @@ def test_with_more_than_two_cores_many_texts_are_heard_by_products(padded, monke
         torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
 
-def test_without_numba_torchs_operations_do_it(monkeypatch):
+@pytest.mark.parametrize("broken", [False, True])
+def test_without_numba_or_with_one_that_cannot_be_imported_torchs_operations_do_it(broken, monkeypatch):
     policy = policy_for("llama", torch.float32)
     fused = said(policy, True)
-    monkeypatch.setitem(sys.modules, "logpi.fast.token", None)
+    monkeypatch.delattr(logpi.fast, "token")
+    if broken:
+        monkeypatch.delitem(sys.modules, "logpi.fast.token")
+        monkeypatch.setitem(sys.modules, "logpi.fast.compiled", ModuleType("compiled"))  # it has no name to import
+    else:
+        monkeypatch.setitem(sys.modules, "logpi.fast.token", None)
+    monkeypatch.setattr(token, "hidden", None)  # which is not asked
     plain = said(policy, True)
     assert policy.uncovered == "" and torch.equal(fused.tokens, plain.tokens)
     torch.testing.assert_close(fused.log_pi, plain.log_pi, rtol=0, atol=2e-5)
+
+
+def test_keys_and_values_that_have_outgrown_their_room_are_let_go():
+    slots = Slots(200)
+    slots.update(*(torch.zeros(2, 1, 5, 4) for _ in range(2)))
+    for _ in range(70):
+        slots.begin(1, slots.room)
+    assert [x.data_ptr() for x in (slots.keys, slots.values)] == [x.data_ptr() for x in slots.room]
 
 
 def test_long_answers_outgrow_the_room_kept_ahead_while_others_leave(monkeypatch):

@@ -9,7 +9,7 @@ from logpi.fast import attention, line
 from logpi.policy.tokens import Tokens
 
 EXACT = ["llama", "opt", "phi", "qwen2", "qwen3", "gpt2", "gpt2, plain"]
-ROUNDED = {"cohere", "granite"}  # their norms are in float32
+ROUNDED = ["cohere", "granite"]  # their norms are in float32
 PROMPTS = [[1, 2, 3], [4], [5, 1, 2, 2, 3]]
 
 
@@ -104,3 +104,18 @@ def test_a_mixture_of_experts_is_covered_too():
     obs, mask = rows()
     assert policy.pack == "prompts"
     torch.testing.assert_close(line.hidden(policy, obs, mask), policy.hidden(obs)[mask], rtol=0, atol=1e-4)
+
+
+def test_a_long_prompt_makes_no_others_as_wide():
+    obs = torch.zeros(64, 420, dtype=torch.long)
+    mask = torch.zeros(64, 420, dtype=torch.bool)
+    for row in range(64):
+        asked = 400 if row < 8 else 10 + row // 8
+        obs[row, :asked] = row // 8
+        mask[row, asked - 1 : asked + 15] = True
+    found = line.line_of(obs, mask)
+    heard = sum(
+        x.own.shape[0] * (x.own.shape[1] + (0 if x.before is None else x.before.shape[1])) for x in found.groups
+    )
+    assert heard < 1.5 * (8 * 415 + 56 * 30 + 400 + 7 * 14)
+    torch.testing.assert_close(found.token[found.ours], obs[mask])

@@ -1,9 +1,8 @@
 """One token more of each of many texts, by a decoder of the Llama family: transformers' layers without the Python around them.
 
-Weights that read the same input lie side by side, in the type that computes and as its products want them; they are made anew
-for each rollout. Keys
-and values are those of lm/cache.py, in float32: attention in bfloat16 is no faster, and less exact. What is not covered is
-asked of transformers.
+Weights that read the same input lie side by side, in the type that computes and as its products want them; they are made
+anew for each rollout. Keys and values are those of lm/cache.py, in float32: attention in bfloat16 is no faster, and less
+exact. What is not covered is asked of transformers.
 """
 
 from collections.abc import Callable
@@ -18,9 +17,8 @@ from logpi.fast.attention import products
 from logpi.lm.cache import Slots, cache_for
 
 FAMILY = ("LlamaModel", "MistralModel", "Qwen2Model", "Qwen3Model")
-TYPES = (
-    torch.float32,
-)  # of weights: in float64 the family's own norms are in float32, and a twin could not equal them
+# of weights: in float64 the family's own norms are in float32, and a twin could not equal them
+TYPES = (torch.float32,)
 ROTARY = ("default", "linear", "llama3")  # rotations that depend on the position alone
 Product = Callable[[Tensor], Tensor]
 PROJECTIONS = {"self_attn": ("q_proj", "k_proj", "v_proj", "o_proj"), "mlp": ("gate_proj", "up_proj", "down_proj")}
@@ -40,6 +38,7 @@ def begin(policy: Any, cache: Any, most: int) -> "Decoder":
     dtype = policy.head.project.weight.dtype
     for layer in cache.layers:
         layer.room = [x.to(dtype) for x in layer.room]
+        layer.show()
     return Decoder(policy.body, most, torch.bfloat16 if policy.bf16 else dtype)
 
 
@@ -130,7 +129,7 @@ def kernels_for(decoder: "Decoder") -> Any:
     here = decoder.embed.device.type == "cpu" and decoder.dtype in (torch.float32, torch.bfloat16)
     try:
         from logpi.fast import token
-    except ModuleNotFoundError:  # numba is an extra
+    except ImportError:  # numba is an extra, and may not like the numpy that is there
         return None
     return token if here else None
 

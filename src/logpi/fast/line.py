@@ -32,6 +32,11 @@ class Text:
     def __len__(self) -> int:
         return self.end - self.begin
 
+    @property
+    def hears(self) -> int:
+        """Tokens that its last one may look at."""
+        return len(self) + (len(self.after) if self.after else 0)
+
 
 @dataclass(frozen=True)
 class Group:
@@ -74,12 +79,10 @@ def hidden(policy: Any, obs: Tensor, mask: Tensor) -> Tensor:
 
 def line_of(obs: Tensor, mask: Tensor) -> Line:
     rows, heads = texts_of(obs, mask)
-    own = [x for _, x in rows if len(x)]
-    texts = sorted([*heads, *own], key=lambda x: (x.after is not None, -len(x)))
+    parts = [*_alike([*heads, *(x for _, x in rows if x.after is None)]), *_alike([x for _, x in rows if x.after])]
+    texts, wide = [x for part in parts for x in part], obs.shape[1]
     for one, following in pairwise(texts):
         following.at = one.at + len(one)
-    wide, first = obs.shape[1], sum(x.after is None for x in texts)
-    parts = [part[k] for part in (texts[:first], texts[first:]) for k in alike([len(x) for x in part], worth=FEW)]
     groups, at, slots = [_group(part, obs.device) for part in parts], list[tuple[int, int]](), 0
     for part, group in zip(parts, groups, strict=True):
         widest = group.own.shape[1]
@@ -90,6 +93,16 @@ def line_of(obs: Tensor, mask: Tensor) -> Line:
     source, slot = (moved + torch.arange(len(moved), device=obs.device)[:, None]).T
     token = obs.flatten()[source]
     return Line(token, source % wide, _ours(mask, rows), groups, slot if slots > len(slot) else None)
+
+
+def _alike(texts: Sequence[Text]) -> list[list[Text]]:
+    """Groups of about one length, and which hear about as much: all are as wide as the widest of a group."""
+
+    def cut(part: Sequence[Text], size: Callable[[Text], int]) -> list[list[Text]]:
+        part = sorted(part, key=size, reverse=True)
+        return [part[here] for here in alike([size(x) for x in part], worth=FEW)]
+
+    return [x for part in cut([x for x in texts if len(x)], len) for x in cut(part, lambda x: x.hears)]
 
 
 def texts_of(obs: Tensor, mask: Tensor) -> tuple[list[tuple[Text, Text]], list[Text]]:
@@ -119,11 +132,11 @@ def _ours(mask: Tensor, rows: Sequence[tuple[Text, Text]]) -> Tensor:
 
 
 def _group(texts: Sequence[Text], device: torch.device) -> Group:
-    """Texts that follow each other in the line, the longest first; slots beyond a text are some other's, and nobody looks at them."""
-    wide, last = len(texts[0]), texts[-1].at + len(texts[-1]) - 1
+    """Texts that follow each other in the line; slots beyond a text are some other's, and nobody looks at them."""
+    wide, last = max(map(len, texts)), texts[-1].at + len(texts[-1]) - 1
     slot, at = torch.arange(wide, device=device), torch.tensor([x.at for x in texts], device=device)
     own = (at[:, None] + slot).clamp(max=last)
-    begin = texts[0].at if len(texts[-1]) == wide else None
+    begin = texts[0].at if min(map(len, texts)) == wide else None
     heads = [x.after for x in texts if x.after]
     if not heads:
         return Group(own, begin, None, None)

@@ -16,7 +16,10 @@ from logpi.fast.compiled import entry, inner
 from logpi.fast.special import exp
 from logpi.fast.tile import at, bits_of, float_of, floats, halves, ints, octets
 
-MANY = 6_000  # keys of all texts and heads, beyond which more than two cores hear them sooner by torch's products
+MANY, ENOUGH = (
+    6_000,
+    100_000,
+)  # keys of all texts and heads that one core hears sooner than torch's products on all; on two
 LOWEST = np.finfo(np.float32).min
 f32, i32 = np.float32, np.int32
 ZERO, ONE = f32(0), f32(1)
@@ -195,7 +198,7 @@ def hidden(decoder: Any, token: Tensor, position: Tensor, cache: Any, seen: Tens
     """What `Decoder` says."""
     d, x, rows, tokens = decoder, embedding(token, decoder.embed), len(token), cache.layers[0].filled + 1
     half, width, sizes = d.dtype is torch.bfloat16, x.shape[1], (rows, d.queries, d.keys, d.size)
-    few = torch.get_num_threads() < 3 or rows * d.queries * tokens < MANY
+    few = rows * d.queries * tokens < (MANY if torch.get_num_threads() > 2 else ENOUGH)
     position, seen = position.contiguous(), None if seen is None else seen.contiguous()
     normed, query = torch.empty(rows, width, dtype=d.dtype), torch.empty(rows, d.queries, d.size)
     heard, room = torch.empty(rows, d.queries * d.size, dtype=d.dtype), torch.empty(tokens + d.size)

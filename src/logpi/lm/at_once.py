@@ -8,7 +8,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 HELD = {"cpu": 2**26}  # bytes that a pass forward keeps for the one backward
 ELSEWHERE = 2**32  # on an accelerator
-SHARE = 1.0  # of the weights' bytes more: each pass casts them, and adds to their gradients
+SHARE = 1.0  # of the weights' bytes more: each pass casts them, and adds to the gradients of those that move
 LONGER = 64  # tokens of the longer of the two texts that are measured; the other has half of them
 
 

@@ -28,16 +28,21 @@ class Slots(DynamicLayer):
         begin = self.begin(key_states.shape[-2], (key_states, value_states))
         for room, new in zip(self.room, (key_states, value_states), strict=True):
             room[:, :, begin : self.filled] = new
-        self.keys, self.values = (x[:, :, : self.filled] for x in self.room)
-        return self.keys, self.values
+        return self.show()
 
     def begin(self, tokens: int, like: Sequence[Tensor]) -> int:
         """Room for so many more keys and values like these; where they begin."""
         begin, self.filled = self.filled, self.filled + tokens
-        for k, new in enumerate(like):
-            if not begin or self.room[k].shape[-2] < self.filled:
-                self.room[k] = self._more(self.room[k], new, begin)
+        if not begin or self.room[0].shape[-2] < self.filled:
+            self.room = [self._more(old, new, begin) for old, new in zip(self.room, like, strict=True)]
+            self.show()
         return begin
+
+    def show(self) -> tuple[Tensor, Tensor]:
+        """`keys` and `values`, from now on what counts of this room: they keep no other alive."""
+        keys, values = (x[:, :, : self.filled] for x in self.room)
+        self.keys, self.values = keys, values
+        return keys, values
 
     def _more(self, old: Tensor, new: Tensor, filled: int) -> Tensor:
         """Room for twice as much, where so much is still to come."""
@@ -57,7 +62,7 @@ class Slots(DynamicLayer):
         for k, old in enumerate(self.room):
             self.room[k] = old.new_empty(len(indices), *old.shape[1:])
             self.room[k][:, :, : self.filled] = old[indices, :, : self.filled]
-        self.keys, self.values = (x[:, :, : self.filled] for x in self.room)
+        self.show()
 
 
 def cache_for(config: Any, most: int) -> Cache:
