@@ -49,7 +49,7 @@ def attend(
     if kernel and not short(query, key, attention_mask, more):
         return sdpa_attention_forward(module, query, key, value, attention_mask, **more)
     if not plain(attention_mask, more):
-        raise NotImplementedError("attention with more than a mask")
+        raise ValueError("products know of a mask alone")  # line.begin hears it, and leaves such a model as it was
     groups, tokens, causal = query.shape[1] // key.shape[1], query.shape[2], more.get("is_causal")
     if attention_mask is None and tokens > 1 and (getattr(module, "is_causal", True) if causal is None else causal):
         attention_mask = torch.ones(tokens, key.shape[2], dtype=torch.bool, device=key.device).tril()

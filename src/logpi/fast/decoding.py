@@ -126,12 +126,13 @@ def lays_out(weight: Tensor) -> bool:
 
 def kernels_for(decoder: "Decoder") -> Any:
     """Fused kernels for what stands between its products; None: torch's operations."""
-    here = decoder.embed.device.type == "cpu" and decoder.dtype in (torch.float32, torch.bfloat16)
+    if decoder.embed.device.type != "cpu" or decoder.dtype not in (torch.float32, torch.bfloat16):
+        return None
     try:
         from logpi.fast import token
     except ImportError:  # numba is an extra, and may not like the numpy that is there
         return None
-    return token if here else None
+    return token
 
 
 class Decoder:
