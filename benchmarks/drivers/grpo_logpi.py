@@ -43,5 +43,7 @@ if __name__ == "__main__":
     records = loop(parts)
     steps = [next(records) for _ in range(asked["iterations"] + 1)]
     collect.close()
-    told([r.seconds for r in steps], sampled, [int(r.batch.mask.sum()) for r in steps], "logpi numba torch transformers")
+    told(
+        [r.seconds for r in steps], sampled, [int(r.batch.mask.sum()) for r in steps], "logpi numba torch transformers"
+    )
     os._exit(0)
