@@ -50,6 +50,11 @@ def said(policy: Tokens, fast: bool, limit: int = 12):
     return generate(policy, PROMPTS, SEEDS, limit, [0], copies=4)
 
 
+@pytest.fixture(autouse=True)
+def small_weights_are_laid_out_like_large_ones(monkeypatch):
+    monkeypatch.setattr(decoding, "LITTLE", 0)
+
+
 @pytest.fixture
 def exactly(monkeypatch):
     monkeypatch.setattr(decoding, "TYPES", (torch.float64,))
@@ -244,6 +249,9 @@ def test_weights_that_are_laid_out_say_what_they_said(dtype, loose, bias):
         torch.testing.assert_close(ask(x).float(), plain, rtol=0, atol=loose * float(plain.abs().max()))
 
 
-def test_weights_of_other_types_or_elsewhere_are_left_as_they_lie():
+def test_weights_of_other_types_or_elsewhere_and_little_ones_are_left_as_they_lie(monkeypatch):
     weight = torch.zeros(4, 4)
+    assert decoding.lays_out(weight)
     assert not decoding.lays_out(weight.double()) and not decoding.lays_out(weight.to("meta"))
+    monkeypatch.setattr(decoding, "LITTLE", 17)
+    assert not decoding.lays_out(weight)
