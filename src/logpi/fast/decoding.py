@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, linear, rms_norm, silu
 
+from logpi.device import has_bf16
 from logpi.fast.attention import products
 from logpi.lm.cache import Slots, cache_for
 
@@ -126,7 +127,7 @@ def lays_out(weight: Tensor) -> bool:
         return False
     if weight.dtype is torch.float32:
         return weight.numel() >= LITTLE
-    return weight.dtype is torch.bfloat16 and ops._is_mkldnn_bf16_supported()
+    return weight.dtype is torch.bfloat16 and has_bf16()
 
 
 def kernels_for(decoder: "Decoder") -> Any:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 
-from logpi.device import few_kernels, pick, use_threads
+from logpi.device import few_kernels, heed_bf16, pick, use_threads
 from logpi.errors import LogpiError
 from logpi.page import Between, Count, Positive, page
 
@@ -74,9 +74,10 @@ def held_out(task: Any, seed: int, kind: Literal["example", "preference"]) -> tu
 def place(model: Any, given: Fitting) -> None:
     """Where and how it computes, and what of it moves: float32, on as many threads as its size is worth; an adapter alone."""
     use_threads(given.threads, model)
-    model.to(pick(given.device), torch.float32)
+    model.to(device := pick(given.device), torch.float32)
     if given.bf16:
         few_kernels()
+        heed_bf16(device)
     if given.lora:
         from logpi.lm import lora
 

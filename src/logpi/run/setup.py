@@ -13,7 +13,7 @@ import torch
 
 from logpi import envs
 from logpi.critic import build_critic
-from logpi.device import pick
+from logpi.device import heed_bf16, pick
 from logpi.errors import LogpiError, nearest
 from logpi.layout import Seen, is_text, leaves
 from logpi.loop import Parts, Record, loop
@@ -270,6 +270,8 @@ def networks(method: Any, settings: Settings, made: envs.Environments, network: 
             picture.bf16 = policy.bf16 = settings.bf16
     if settings.bf16 and not policy.bf16:
         raise LogpiError("--bf16 is for the networks of pictures, and there is none here: leave it away.")
+    if settings.bf16:
+        heed_bf16(pick(settings.device))
     policy.spec = chosen | {"observations": made.observation_space, "actions": made.action_space}
     policy.spec |= {"network": settings.network or ("custom" if network is not None else None)}
     return policy, critic
