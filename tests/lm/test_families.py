@@ -77,6 +77,13 @@ def test_a_natural_step_of_a_mixture_of_experts(name, tmp_path):
     assert record["accepted"] == 1 and record["gain"] > 0
 
 
+@pytest.mark.filterwarnings("ignore:.*no fused attention")
+@pytest.mark.parametrize("name", ["qwen3_moe", "gpt_oss"])
+def test_a_step_of_a_mixture_of_experts_in_float64(name, tmp_path):
+    record, _ = step(saved(name, tmp_path / name), seed=1, dtype="float64")
+    assert record["first_ratio_error"] <= 1e-12 and record["grad_norm"] > 0
+
+
 def test_an_adapter_on_a_mixture_of_experts_is_saved_and_loaded(tmp_path):
     folder = saved("qwen3_moe", tmp_path / "model")
     record, policy = step(folder, lora=2)

@@ -211,6 +211,8 @@ class Tokens(nn.Module):
 
     def place(self, device: str | torch.device, dtype: torch.dtype) -> "Tokens":
         self.model.to(device, dtype)
+        if dtype is torch.float64:
+            self.model.set_experts_implementation("eager")  # type: ignore[operator]  # grouped products have no float64
         for x in (*self.model.parameters(), *self.model.buffers()):
             if x.data_ptr() % ALIGNED:  # as in a file; where a matrix begins decides the last bits of its products
                 x.data = x.data.clone()
