@@ -103,7 +103,7 @@ def update(parts: Parts, batch: Batch) -> tuple[Batch, dict[str, Any]]:
     if parts.reference is not None:
         batch = batch.with_(log_ref=reference_log_prob(parts.reference, policy, batch, micro))
     batch = credited(method, batch, state)
-    rows = Rows(batch, parts.generator, method.rows != "segments", micro, policy.pack)
+    rows = Rows(batch, parts.generator, method.rows != "segments", micro, policy.pack(batch.obs))
     surrogate, kl = Surrogate(method, policy, parts.critic, rows, state, parts.fused), Divergence(policy, rows)
     with watched(parts, batch, rows):
         anneal(parts)

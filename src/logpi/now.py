@@ -170,7 +170,9 @@ def reference_log_prob(reference: Policy, policy: Policy, b: Batch, micro: int |
     raw = b.obs if policy.normaliser is None else policy.normaliser.inverse(b.obs)
     rows = b.with_(start=None, scores=None).map(lambda x: x.flatten(0, b.mask.dim() - 2))
     rows = rows.with_(obs=reference.normalise(raw).reshape(rows.obs.shape), memory=reference.start(len(rows)))
-    return answers(rows, lambda part: Now(reference, None, part).log_pi, micro, policy.pack).reshape(b.mask.shape)
+    return answers(rows, lambda part: Now(reference, None, part).log_pi, micro, policy.pack(b.obs)).reshape(
+        b.mask.shape
+    )
 
 
 @torch.no_grad()

@@ -109,7 +109,7 @@ def test_what_is_off_keeps_its_attention():
     model, tokenizer = family("llama", torch.float32)
     policy = Tokens(model, tokenizer, bf16=True)
     policy.fast = False
-    assert policy.place("cpu", torch.float32).pack == "rows"
+    assert not policy.place("cpu", torch.float32).lined
     assert model.config._attn_implementation == "sdpa"
 
 

@@ -6,7 +6,6 @@ from types import ModuleType
 import pytest
 import torch
 from lm.families import exact_norms, family
-from transformers import AutoConfig, AutoModelForCausalLM
 
 import logpi
 from logpi.fast import decoding, token
@@ -21,6 +20,7 @@ COVERED = {
     "llama": {"num_key_value_heads": 1},
     "llama with biases": {"attention_bias": True},
     "mistral": {"sliding_window": None},
+    "mistral with a window": {"sliding_window": 17},  # five tokens of a prompt and twelve of an answer
     "qwen2": {},
     "qwen3": {"num_key_value_heads": 1},
     "qwen3 with an adapter": {},
@@ -29,12 +29,7 @@ COVERED = {
 
 def policy_for(name: str, dtype: torch.dtype = torch.float64, **more: object) -> Tokens:
     """Nothing in it is 0 or 1, as biases and norms of new models are."""
-    model, tokenizer = family(name.partition(" ")[0], dtype)
-    if more:
-        config = AutoConfig.for_model(**model.config.to_dict() | more)
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            model = AutoModelForCausalLM.from_config(config).eval().to(dtype)
+    model, tokenizer = family(name.partition(" ")[0], dtype, **more)
     policy = Tokens(model, tokenizer)
     if name.endswith("adapter"):
         lora.add(policy, 2, 4, 0, None)

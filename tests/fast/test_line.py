@@ -39,8 +39,8 @@ def test_a_line_says_what_rows_side_by_side_say(name, few, monkeypatch):
     monkeypatch.setattr(line, "FEW", few)  # groups of texts of one length, and groups of unlike ones
     exact_norms(monkeypatch)
     policy = little(eager="plain" in name) if "gpt2" in name else Tokens(*family(name)).place("cpu", torch.float64)
-    assert policy.pack == "prompts"
     obs, mask = rows()
+    assert policy.pack(obs) == "prompts"
     found, wanted = heard(policy, line.hidden(policy, obs, mask)), heard(policy, policy.hidden(obs)[mask])
     loose = 1e-6 if name in ROUNDED else 1e-11
     for one, other in zip(found, wanted, strict=True):
@@ -79,16 +79,26 @@ def test_a_row_without_a_word_of_ours_and_prompts_alone():
     torch.testing.assert_close(line.hidden(policy, obs, mask), policy.hidden(obs)[mask], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["bloom", "gemma2", "gemma3_text", "gpt_oss", "gpt_neo", "mistral", "mpt"])
-def test_models_that_forget_or_whose_attention_is_more_than_a_mask_read_rows_side_by_side(name):
+@pytest.mark.parametrize("name", ["bloom", "gemma2", "gpt_oss", "gpt_neo", "mpt"])
+def test_models_whose_attention_is_more_than_a_mask_read_rows_side_by_side(name):
     policy = Tokens(*family(name)).place("cpu", torch.float32)
-    assert policy.pack == "rows"
+    assert policy.pack(torch.zeros(1, 1)) == "rows"
+
+
+@pytest.mark.parametrize("name", ["gemma3_text", "mistral"])
+def test_layers_that_forget_read_texts_in_a_line_that_are_no_longer_than_their_window(name):
+    policy = Tokens(*family(name, sliding_window=8)).place("cpu", torch.float32)
+    for lengths, way in (((2, 1, 3, 0), "prompts"), ((2, 1, 9, 0), "rows")):
+        obs, mask = rows(lengths, (0, 0, 1, 1))
+        with torch.no_grad():
+            apart = float((line.hidden(policy, obs, mask) - policy.hidden(obs)[mask]).abs().max())
+        assert policy.pack(obs) == way and (apart < 1e-4) is (way == "prompts")
 
 
 def test_attention_that_products_would_change_stays_as_it_is(monkeypatch):
     policy = Tokens(*family("qwen3"))
     monkeypatch.setattr(attention, "attend", lambda module, query, *_, **__: (2 * query.transpose(1, 2), None))
-    assert policy.place("cpu", torch.float32).pack == "rows"
+    assert policy.place("cpu", torch.float32).lined == 0
     assert policy.model.config._attn_implementation == "sdpa"
 
 
@@ -96,13 +106,13 @@ def test_a_model_that_does_not_pass_on_where_the_tokens_stand_reads_rows_side_by
     attend = attention.attend
     monkeypatch.setattr(attention, "attend", lambda *given, line=None, **more: attend(*given, **more))
     policy = Tokens(*family("qwen3")).place("cpu", torch.float32)
-    assert policy.pack == "rows" and policy.model.config._attn_implementation == attention.NAME
+    assert not policy.lined and policy.model.config._attn_implementation == attention.NAME
 
 
 def test_a_mixture_of_experts_is_covered_too():
     policy = Tokens(*family("qwen3_moe")).place("cpu", torch.float32)
     obs, mask = rows()
-    assert policy.pack == "prompts"
+    assert policy.pack(obs) == "prompts"
     torch.testing.assert_close(line.hidden(policy, obs, mask), policy.hidden(obs)[mask], rtol=0, atol=1e-4)
 
 

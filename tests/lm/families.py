@@ -49,11 +49,11 @@ OTHERS = {  # which do not take part in everything
 }
 
 
-def family(name: str, dtype: torch.dtype = torch.float32):
-    """(model, tokenizer) of a family, for the task copy."""
+def family(name: str, dtype: torch.dtype = torch.float32, **more: object):
+    """(model, tokenizer) of a family, for the task copy. more: of its config."""
     tokenizer = letters(find("copy").letters)
     special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), tokenizer.eos_token_id)
-    config = AutoConfig.for_model(name, vocab_size=len(tokenizer) + 4, **special, **(FAMILIES | OTHERS)[name])
+    config = AutoConfig.for_model(name, vocab_size=len(tokenizer) + 4, **special | (FAMILIES | OTHERS)[name] | more)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(config)

@@ -121,7 +121,7 @@ def test_no_part_is_larger_than_asked_for_where_layers_forget_and_prompts_are_re
     policy = Tokens(*family(name)).place("cpu", torch.float32)
     b = two_kinds(policy, [[1] * 50, [2] * 50], (6, 6))
     counted = asked(policy, monkeypatch)
-    rows = Rows(b, torch.Generator(), micro=120, pack=policy.pack)
+    rows = Rows(b, torch.Generator(), micro=120, pack=policy.pack(b.obs))
     for part, _ in rows.parts(rows.batch, rows.batch.mask):
         common.hidden(policy, part)
     assert max(counted) <= 120 and (sum(counted) < b.obs.numel() / 2) is (name == "llama")

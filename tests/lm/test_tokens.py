@@ -155,7 +155,7 @@ def test_rows_without_a_signal_are_left_out_where_nothing_else_moves_the_policy(
     real = policy.hidden
     monkeypatch.setattr(policy, "hidden", lambda ids, **more: asked.append(len(ids)) or real(ids, **more))
     monkeypatch.setattr(common, "LESS", 0.0)  # nothing is shared: rows can be counted
-    policy.pack = "rows"
+    policy.lined = 0
     for page, rows_asked in (
         (GRPO(), 8),
         (GRPO(entropy=0.01), 12),
@@ -165,7 +165,7 @@ def test_rows_without_a_signal_are_left_out_where_nothing_else_moves_the_policy(
         (RLOO(), 8),
     ):
         asked.clear()
-        rows = Rows(quiet.with_(log_ref=b.log_pi - 0.1), torch.Generator(), pack=policy.pack)
+        rows = Rows(quiet.with_(log_ref=b.log_pi - 0.1), torch.Generator(), pack=policy.pack(b.obs))
         surrogate = Surrogate(page, policy, None, rows, {})
         grads = torch.autograd.grad(sum(surrogate(rows.batch)), [*policy.parameters()])
         assert asked[-1] == rows_asked, page

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from lm.families import saved
+from lm.families import family, saved
 
 import logpi
 from logpi.lm import generate as generation
+from logpi.lm import pretrained
 from logpi.lm.cache import cache_for
 from logpi.run import bench, bench_language, cli, floors
 from logpi.run.bench_language import MEANS, SIDE, Report, places, verdict
@@ -214,11 +215,11 @@ def test_why_sampling_is_plain_is_true(tmp_path: Path) -> None:
 
 
 def test_a_window_is_why_sampling_is_plain(tmp_path: Path) -> None:
-    folder = str(saved("mistral", tmp_path / "model"))  # its window is 4,096 tokens
-    page, settings = find_method("grpo", {"starts": 2, "group": 2}), Text(task="copy", model=folder, max_tokens=4)
-    course = bench.Course(assemble(page, settings, "grpo", None), places)
+    pretrained.save(*family("mistral", sliding_window=4), tmp_path / "model")
+    settings = Text(task="copy", model=str(tmp_path / "model"), max_tokens=4)
+    course = bench.Course(assemble(find_method("grpo", {"starts": 2, "group": 2}), settings, "grpo", None), places)
     course.turn(least=0.0)
-    assert bench_language.plain_because(course.parts) == "its layers forget or fold the text"
+    assert bench_language.plain_because(course.parts) == "its layers forget or fold texts of this length"
 
 
 def test_a_machine_reads_and_multiplies() -> None:

@@ -152,11 +152,13 @@ def _at(x: Tensor, numbers: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def begin(policy: Any) -> bool:
-    """Our attention from now on, where that says what the model's own says; does it of rows in a line, too?
+def begin(policy: Any) -> float:
+    """Our attention from now on, where that says what the model's own says; of how long rows in a line it does, too.
 
-    It is asked with two rows that share a prompt, and one that does not.
+    It is asked with two rows that share a prompt, and one that does not. Longer ones are side by side where a layer forgets.
     """
+    from logpi.lm.cache import kept_whole  # of transformers, an extra and a second of every start
+
     device, own = policy.head.project.weight.device, policy.model.config._attn_implementation
     obs = torch.tensor([[0, 1, 1, 0, 1], [0, 1, 0, 0, 0], [1, 1, 0, 1, 0]], device=device)
     mask = torch.tensor([[0, 1, 1, 1, 1], [0, 1, 1, 0, 0], [0, 0, 1, 1, 1]], device=device).bool()
@@ -173,15 +175,8 @@ def begin(policy: Any) -> bool:
 
     said = asked(lambda: policy.hidden(obs)[mask])
     if not attention.use(policy.model, attention.OURS):
-        return False
+        return 0
     if not same(lambda: policy.hidden(obs)[mask]):
         policy.model.set_attn_implementation(own)
-        return False
-    return may_share(policy.model.config) and same(lambda: hidden(policy, obs, mask))
-
-
-def may_share(config: Any) -> bool:
-    """Do all layers of such a model keep a text as it is? Those that fold or forget it read each row by itself."""
-    from transformers.cache_utils import DynamicCache, DynamicLayer  # an extra, and a second of every start
-
-    return all(type(layer) is DynamicLayer for layer in DynamicCache(config=config).layers)
+        return 0
+    return whole if (whole := kept_whole(policy.model.config)) and same(lambda: hidden(policy, obs, mask)) else 0

@@ -1,10 +1,11 @@
 """Keys and values of a growing text, in room kept ahead: transformers' own cache copies all of it at every token."""
 
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 AHEAD = 64  # tokens for which there is room at first; it doubles
 
@@ -68,8 +69,20 @@ class Slots(DynamicLayer):
 def cache_for(config: Any, most: int) -> Cache:
     """What a model keeps of a text of so many tokens at most; layers that forget or fold the text as transformers has them."""
     cache = DynamicCache(config=config)
-    cache.layers = [Slots(most) if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    cache.layers = [Slots(most) if most <= kept_by(layer) else layer for layer in cache.layers]
     return cache
+
+
+def kept_whole(config: Any) -> float:
+    """Tokens up to which every layer of such a model keeps a text as it is."""
+    return min(map(kept_by, DynamicCache(config=config).layers), default=0)
+
+
+def kept_by(layer: Any) -> float:
+    """The same of a layer: as many as its window has; none where it folds them."""
+    if type(layer) is DynamicSlidingWindowLayer:
+        return layer.sliding_window
+    return inf if type(layer) is DynamicLayer else 0
 
 
 def rows_may_change(cache: Cache) -> bool:

@@ -42,7 +42,7 @@ def rows_from(policy: Tokens, prompts: Sequence[Any], answers: Sequence[str]) ->
 
 def loss(policy: Tokens, b: Batch, micro: int = MICRO) -> Iterator[Tensor]:
     """-mean log pi over the answers' tokens, as parts that sum to it, negated: what is climbed."""
-    rows = Rows(b, torch.Generator(), micro=micro, pack=policy.pack)
+    rows = Rows(b, torch.Generator(), micro=micro, pack=policy.pack(b.obs))
     for part, weight in rows.parts(rows.batch, average.weights("per_action", rows.batch.mask)):
         yield average.total(Now(policy, None, part).log_pi, weight, part.mask)  # type: ignore[arg-type]
 
@@ -118,7 +118,7 @@ def warm_up(
 @torch.no_grad()
 def probability(policy: Tokens, b: Batch, micro: int = MICRO) -> float:
     """That the whole answer is said, mean over rows: the accuracy of sampled answers, where one alone is right."""
-    parts = Rows(b, torch.Generator(), micro=micro, pack=policy.pack).parts(b, b.mask)
+    parts = Rows(b, torch.Generator(), micro=micro, pack=policy.pack(b.obs)).parts(b, b.mask)
     said = [torch.where(x.mask, Now(policy, None, x).log_pi, 0.0).sum(-1).exp() for x, _ in parts]  # type: ignore[arg-type]
     return float(torch.cat(said).mean())
 

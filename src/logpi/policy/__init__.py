@@ -44,7 +44,6 @@ class Policy(nn.Module):
     `forward` takes normalised observations. `act` takes raw ones.
     """
 
-    pack = ""  # "rows": minibatches are of whole rows, which differ in length; "prompts": and what those begin with is read once
     head: Any  # a Head; torch has no protocols for modules
     memory: Any  # a Memory, or None
 
@@ -200,6 +199,10 @@ class Policy(nn.Module):
         kept = self.start(len(rows)) if self.kept is None else self.kept
         features, self.kept = self.memory.step(self.trunk(rows), kept)
         return features
+
+    def pack(self, obs: Tensor) -> str:
+        """What minibatches of these are made of. "rows": of unlike length; "prompts": whose beginnings are read once; empty: steps."""
+        return ""
 
     def start(self, n: int) -> Tensor | None:
         """What is kept at the start of n episodes; None without a memory."""

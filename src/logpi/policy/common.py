@@ -25,7 +25,7 @@ def hidden(policy: Any, b: Batch) -> Tensor:
 
 def once(policy: Any, b: Batch) -> Tensor:
     """Of our tokens, a prompt that rows share read once where that is covered."""
-    return line.hidden(policy, b.obs, b.mask) if policy.pack == "prompts" else b.ours(policy.hidden(b.obs))
+    return line.hidden(policy, b.obs, b.mask) if policy.pack(b.obs) == "prompts" else b.ours(policy.hidden(b.obs))
 
 
 def distinct(b: Batch) -> tuple[Tensor, Tensor]:

@@ -135,7 +135,9 @@ class Tokens(nn.Module):
         )  # tokens that a row may have
         self.cache_name = "cache" if "cache" in inspect.signature(self.body.forward).parameters else "past_key_values"
         self.spec, self.before = {}, dict[str, Tensor]()
-        self.pack = "rows"  # until a line of tokens is seen to say the same
+        self.lined = (
+            0.0  # tokens of a row up to which rows may be one line of tokens: none until that is seen to say the same
+        )
 
     @property
     def body(self) -> Any:
@@ -222,7 +224,10 @@ class Tokens(nn.Module):
 
     def quicken(self) -> None:
         """From now on what fast/ covers goes through it."""
-        self.pack = "prompts" if self.fast and line.begin(self) else "rows"
+        self.lined = line.begin(self) if self.fast else 0.0
+
+    def pack(self, obs: Tensor) -> str:
+        return "prompts" if obs.shape[-1] <= self.lined else "rows"
 
 
 @torch.no_grad()

@@ -116,7 +116,7 @@ class Language:
     def _judged(self, policy: Tokens, critic: nn.Module, b: Batch) -> Batch:
         """With V before each of our tokens and behind it: 0 where a text was cut, for its reward was paid for all of it."""
         trainers: Any = policy
-        value = answers(b, lambda part: Now(trainers, critic, part).value, self.micro, trainers.pack)
+        value = answers(b, lambda part: Now(trainers, critic, part).value, self.micro, trainers.pack(b.obs))
         following = torch.nn.functional.pad(value[:, 1:], (0, 1))
         return b.with_(value=value, value_next=torch.where(b.truncated, 0.0, following))
 

@@ -164,7 +164,7 @@ def plain_because(parts: Parts) -> str:
         return "of --fast off"
     if dtype not in TYPES:
         return f"the fast twin is for float32, and this is {str(dtype).removeprefix('torch.')}"
-    return "" if policy.uncovered == "" else "its layers forget or fold the text"
+    return "" if policy.uncovered == "" else "its layers forget or fold texts of this length"
 
 
 def read_at_once(policy: Any) -> int:

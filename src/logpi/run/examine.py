@@ -92,7 +92,7 @@ def measures(parts: Parts) -> Iterator[dict[str, Any]]:
     """Fields of Live, in the order in which an iteration brings them about."""
     batch = parts.collect(parts.policy, parts.critic)
     yield rollout(batch, parts.policy.bf16)
-    yield normalisers(parts)
+    yield normalisers(parts, batch)
     kl, rows, g = prepared(parts, batch)
     assert rows.batch.psi is not None
     yield {"credit": float(rows.batch.psi[rows.batch.mask].abs().amax()), "gradient": float(g.norm())}
@@ -131,10 +131,10 @@ def rollout(b: Batch, bf16: bool) -> dict[str, Any]:
     return found
 
 
-def normalisers(parts: Parts) -> dict[str, float]:
+def normalisers(parts: Parts, batch: Batch) -> dict[str, float]:
     """How far what the rollout saw is from what was stored; of those that have seen something."""
     found = dict[str, float]()
-    if parts.policy.pack:
+    if parts.policy.pack(batch.obs):
         return found
     policy, raw, returns = parts.policy, parts.collect.unseen_obs, parts.collect.unseen_returns
     if policy.normaliser is not None and raw is not None and policy.normaliser.count > 0:
@@ -196,7 +196,7 @@ def slope(parts: Parts, b: Batch, weight: Tensor) -> Tensor:
 def leaks(parts: Parts, batch: Batch, rows: Rows, g: Tensor) -> dict[str, float]:
     """What the masked slots reach: the relative change of credit and gradient when they hold garbage, and weights there."""
     try:
-        _, other, g_other = prepared(parts, (spoilt_text if parts.policy.pack else spoilt)(batch))
+        _, other, g_other = prepared(parts, (spoilt_text if parts.policy.pack(batch.obs) else spoilt)(batch))
     except LogpiError:  # NaN in the credit
         return {"credit": torch.inf, "gradient": torch.inf, "weight": 0.0}
     assert rows.batch.psi is not None and other.batch.psi is not None
