@@ -27,6 +27,7 @@ PAGE = homes.HERE.parent / "docs" / "benchmarks.md"
 LIMIT = 600  # seconds after which a run is given up
 Render = Callable[["Table", dict[str, Any]], str]
 Draw = Callable[[dict[str, Any], Path], None]
+INSTRUCTIONS = ("avx512_bf16", "avx512f", "avx2")  # of a processor: the first that it has says how fast it multiplies
 POOLS = ("OMP", "MKL", "OPENBLAS", "NUMEXPR")  # pools of threads that read NAME_NUM_THREADS
 
 
@@ -202,8 +203,9 @@ def busy() -> float:
 
 def machine(rounds: int, runs: dict[str, dict[str, list[dict[str, Any]]]]) -> dict[str, Any]:
     """Date, machine and versions; the latter as the drivers told them, and taken out of their results."""
-    info = Path("/proc/cpuinfo")
-    name = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
+    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    name, flags = (re.search(rf"^{what}\s*: (.*)", info, re.MULTILINE) for what in ("model name", "flags"))
+    has = next((f" with {x}" for x in INSTRUCTIONS if flags and x in flags[1].split()), "")
     versions: dict[str, str] = {}
     for found in (run for case in runs.values() for each in case.values() for run in each):
         for package, version in found.pop("versions", {}).items():
@@ -211,7 +213,7 @@ def machine(rounds: int, runs: dict[str, dict[str, list[dict[str, Any]]]]) -> di
             versions[package] = known if version in known.split(" and ") else f"{known} and {version}"
     return {
         "date": time.strftime("%F"),
-        "machine": f"{os.cpu_count()} cores of {name[1] if name else platform.machine()}, {platform.system()}",
+        "machine": f"{os.cpu_count()} cores of {name[1] if name else platform.machine()}{has}, {platform.system()}",
         "python": platform.python_version(),
         "rounds": rounds,
         "versions": dict(sorted(versions.items())),
