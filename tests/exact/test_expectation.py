@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from functools import cache, partial
 
 import pytest
@@ -180,6 +181,16 @@ def test_the_weights_are_probabilities_and_the_count_is_right(shape, symmetric):
     assert (start == start[..., :1]).all()
     if not symmetric:
         assert abs(float(weight[start[:, 0, 0] == start.min()].sum()) - 0.5) < 1e-14
+
+
+def test_a_group_of_64_is_enumerated_by_what_is_in_it():
+    problem = small()
+    draws = [*exhaust(problem, Shape(1, 64), True)]
+    weight = torch.cat([d.weight for d in draws])
+    assert len(weight) == 2 * math.comb(66, 2) and abs(float(weight.sum()) - 1) < 1e-12
+    bare = Estimator(Choice(gamma=0.8))
+    one, many = (moments(problem, surrogate_of(bare), "groups", n, symmetric=True) for n in (1, 64))
+    assert float((one.mean - many.mean).abs().max()) < 1e-13 and many.variance < one.variance
 
 
 def test_many_chunks_are_one_sum(monkeypatch):

@@ -1,9 +1,11 @@
 """Batches of trajectories: every one there is, each with its probability, or many that were drawn."""
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -71,13 +73,15 @@ def _groups(problem: Problem, group: int, symmetric: bool) -> tuple[Tensor, Tens
 
 def choices(n: int, k: int, symmetric: bool) -> tuple[Tensor, Tensor]:
     """(k of n with repetition, [M, k]; in how many orders each may come, [M])."""
-    every = torch.arange(n)
     if not symmetric:
-        index = torch.cartesian_prod(*[every] * k).reshape(-1, k)
+        index = torch.cartesian_prod(*[torch.arange(n)] * k).reshape(-1, k)
         return index, torch.ones(len(index), dtype=torch.float64)
-    index = torch.combinations(every, k, with_replacement=True)
-    repeats = (index[:, :, None] == index[:, None, :]).tril().sum(-1).prod(-1)
-    return index, math.factorial(k) / repeats.double()
+    each = itertools.combinations_with_replacement(range(n), k)  # torch's own makes all n^k first
+    index = torch.from_numpy(np.fromiter(itertools.chain.from_iterable(each), np.int64)).view(-1, k)
+    again = (index[:, :, None] == index[:, None, :]).tril().sum(-1)  # how often each has come by then
+    return index, (torch.arange(1, k + 1, dtype=torch.float64) / again).prod(
+        -1
+    )  # k! over their factorials, which overflow
 
 
 def sample(problem: Problem, shape: Shape, batches: int, random: torch.Generator) -> Iterator[Draws]:
