@@ -250,21 +250,3 @@ def test_weights_of_other_types_or_elsewhere_and_little_ones_are_left_as_they_li
     assert not decoding.lays_out(weight.double()) and not decoding.lays_out(weight.to("meta"))
     monkeypatch.setattr(decoding, "LITTLE", 17)
     assert not decoding.lays_out(weight)
-
-
-def test_a_memory_that_does_not_hold_the_weights_twice_does_without_the_twin(monkeypatch):
-    def product(weight, bias):
-        raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory")
-
-    policy = policy_for("qwen3", torch.float32)
-    plain = said(policy, False)
-    monkeypatch.setattr(decoding, "product", product)
-    found = said(policy, True)
-    assert policy.uncovered == "the memory does not hold its weights once more"
-    assert torch.equal(found.tokens, plain.tokens) and torch.equal(found.log_pi, plain.log_pi)
-
-
-def test_what_else_goes_wrong_in_making_the_twin_is_told(monkeypatch):
-    monkeypatch.setattr(decoding, "begin", lambda *_: torch.zeros(2) @ torch.zeros(3))
-    with pytest.raises(RuntimeError, match="size"):
-        said(policy_for("qwen3", torch.float32), True)

@@ -16,7 +16,6 @@ from torch.nn.functional import embedding, linear, rms_norm, silu
 from logpi.device import has_bf16
 from logpi.fast.attention import products
 from logpi.lm.cache import Slots, cache_for
-from logpi.room import out_of_memory
 
 FAMILY = ("LlamaModel", "MistralModel", "Qwen2Model", "Qwen3Model")
 # of weights: in float64 the family's own norms are in float32, and a twin could not equal them
@@ -29,22 +28,13 @@ PROJECTIONS = {"self_attn": ("q_proj", "k_proj", "v_proj", "o_proj"), "mlp": ("g
 
 
 def decoder_for(policy: Any, cache: Any, most: int) -> "Decoder | None":
-    """For texts of so many tokens, of which the cache has the first; None where --fast is off, or something is not covered.
-
-    The twin has the weights once more: where memory does not hold them, transformers is asked from then on.
-    """
+    """For texts of so many tokens, of which the cache has the first; None where --fast is off, or something is not covered."""
     plain = all(type(layer) is Slots for layer in cache.layers) and policy.head.project.weight.dtype in TYPES
     if not policy.fast or not plain:
         return None
-    try:
-        if policy.uncovered is None:
-            policy.uncovered = missing(policy.body) or disagreement(policy)
-        return None if policy.uncovered else begin(policy, cache, most)
-    except (MemoryError, RuntimeError) as wrong:
-        if not out_of_memory(wrong):
-            raise
-        policy.uncovered = "the memory does not hold its weights once more"  # no fewer texts at once would help
-        return None
+    if policy.uncovered is None:
+        policy.uncovered = missing(policy.body) or disagreement(policy)
+    return None if policy.uncovered else begin(policy, cache, most)
 
 
 def begin(policy: Any, cache: Any, most: int) -> "Decoder":
