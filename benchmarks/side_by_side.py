@@ -27,7 +27,7 @@ PAGE = homes.HERE.parent / "docs" / "benchmarks.md"
 LIMIT = 600  # seconds after which a run is given up
 Render = Callable[["Table", dict[str, Any]], str]
 Draw = Callable[[dict[str, Any], Path], None]
-INSTRUCTIONS = ("avx512_bf16", "avx512f", "avx2")  # of a processor: the first that it has says how fast it multiplies
+INSTRUCTIONS = ("avx512_bf16", "avx512f", "avx2")  # of a processor, from the fastest
 POOLS = ("OMP", "MKL", "OPENBLAS", "NUMEXPR")  # pools of threads that read NAME_NUM_THREADS
 
 
@@ -97,7 +97,7 @@ def flags(table: Table) -> argparse.Namespace:
 
 
 def plan(table: Table, only: str) -> list[tuple[Case, Runner]]:
-    """What to run, in its order; a peer that cannot be installed is told and left out."""
+    """What to run, in its order; a peer that cannot be installed, or a type that is not here, is told and left out."""
     words = only.lower().split(",")
     every = [(case, runner) for case in table.cases for runner in case.runners]
     asked = [x for x in every if any(word in f"{x[0].name}: {x[1].name}".lower() for word in words)]
@@ -108,7 +108,9 @@ def plan(table: Table, only: str) -> list[tuple[Case, Runner]]:
         except (subprocess.CalledProcessError, OSError) as failed:
             print(f"{peer} is left out, its environment could not be made: {failed}", file=sys.stderr)
             missing.add(peer)
-    return [(case, runner) for case, runner in asked if runner.peer not in missing]
+    if told := "bf16" in " ".join(runner.name for _, runner in asked) and instructions() == "avx2":
+        print("Runners in bfloat16 are left out: without AVX-512 they take a hundred times as long.", file=sys.stderr)
+    return [x for x in asked if x[1].peer not in missing and not (told and "bf16" in x[1].name)]
 
 
 def rounds(
@@ -203,9 +205,7 @@ def busy() -> float:
 
 def machine(rounds: int, runs: dict[str, dict[str, list[dict[str, Any]]]]) -> dict[str, Any]:
     """Date, machine and versions; the latter as the drivers told them, and taken out of their results."""
-    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    name, flags = (re.search(rf"^{what}\s*: (.*)", info, re.MULTILINE) for what in ("model name", "flags"))
-    has = next((f" with {x}" for x in INSTRUCTIONS if flags and x in flags[1].split()), "")
+    name, has = told_of("model name") or platform.machine(), instructions()
     versions: dict[str, str] = {}
     for found in (run for case in runs.values() for each in case.values() for run in each):
         for package, version in found.pop("versions", {}).items():
@@ -213,11 +213,23 @@ def machine(rounds: int, runs: dict[str, dict[str, list[dict[str, Any]]]]) -> di
             versions[package] = known if version in known.split(" and ") else f"{known} and {version}"
     return {
         "date": time.strftime("%F"),
-        "machine": f"{os.cpu_count()} cores of {name[1] if name else platform.machine()}{has}, {platform.system()}",
+        "machine": f"{os.cpu_count()} cores of {name}{has and f' with {has}'}, {platform.system()}",
         "python": platform.python_version(),
         "rounds": rounds,
         "versions": dict(sorted(versions.items())),
     }
+
+
+def told_of(what: str) -> str:
+    """What Linux says of the first processor."""
+    info = Path("/proc/cpuinfo")
+    found = re.search(rf"^{what}\s*: (.*)", info.read_text(), re.MULTILINE) if info.exists() else None
+    return found[1] if found else ""
+
+
+def instructions() -> str:
+    """The widest that it multiplies with; empty where nobody says."""
+    return next((x for x in INSTRUCTIONS if x in told_of("flags").split()), "")
 
 
 def values(runs: list[dict[str, Any]]) -> list[float]:

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from clock import asked
-from parts import must_have_bf16, told
+from parts import told
 from random_model import LR, make, write
 
 from logpi.loop import loop
@@ -13,8 +13,6 @@ from logpi.run.language import Text
 from logpi.run.setup import assemble, find_method
 
 if __name__ == "__main__":
-    if asked.get("logpi", {}).get("bf16"):
-        must_have_bf16()
     model = make(Path("model"), asked["size"], asked["ends"], asked.get("width"))
     data = write(Path("prompts.jsonl"), 1024)
     reward = f"{Path(__file__).parent / 'share_of_digits.py'}:share"

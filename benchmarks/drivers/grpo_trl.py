@@ -7,14 +7,12 @@ from pathlib import Path
 import torch
 from clock import asked
 from datasets import Dataset
-from parts import must_have_bf16, told
+from parts import told
 from random_model import LR, make, prompts
 from share_of_digits import share
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-if asked.get("bf16"):
-    must_have_bf16()
 torch.set_num_threads(asked["threads"])
 model = make(Path("model"), asked["size"], asked["ends"])
 rows = 8 * asked["prompts"]

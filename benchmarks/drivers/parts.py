@@ -4,14 +4,7 @@ import resource
 import statistics
 from collections.abc import Sequence
 
-import torch
 from clock import tell
-
-
-def must_have_bf16() -> None:
-    """Without instructions for it a step takes minutes, of either library: such a run ends, and says why."""
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        raise SystemExit("this processor has no instructions for bfloat16")
 
 
 def told(seconds: Sequence[float], sampled: Sequence[float], tokens: Sequence[int], packages: str) -> None:

@@ -49,15 +49,15 @@ def few_kernels() -> None:
 
 
 def has_bf16() -> bool:
-    """Has this processor instructions for it? Where nobody can say, it has."""
+    """Has oneDNN products in bfloat16 for this processor? With AVX-512 it has. Where nobody can say, too."""
     return getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)()
 
 
-def heed_bf16(device: str) -> None:
-    """A warning where bfloat16 costs time: without instructions for it a convolution takes 25 times as long, a square product 200."""
-    if device == "cpu" and not has_bf16():
+def heed_bf16(device: str | torch.device) -> None:
+    """A warning where bfloat16 costs time: without such products a convolution takes 25 times as long, a square product 200."""
+    if torch.device(device).type == "cpu" and not has_bf16():
         warnings.warn(
-            "This processor has no instructions for bfloat16, and takes many times as long in it: leave --bf16 away.",
+            "This processor has no instructions for bfloat16, and takes many times as long in it: train without --bf16.",
             stacklevel=2,
         )
 

@@ -250,3 +250,14 @@ def test_weights_of_other_types_or_elsewhere_and_little_ones_are_left_as_they_li
     assert not decoding.lays_out(weight.double()) and not decoding.lays_out(weight.to("meta"))
     monkeypatch.setattr(decoding, "LITTLE", 17)
     assert not decoding.lays_out(weight)
+
+
+def test_a_window_is_room_for_as_many_tokens_and_no_more():
+    config = family("mistral", sliding_window=8)[0].config
+    assert [all(type(x) is Slots for x in cache_for(config, most).layers) for most in (8, 9)] == [True, False]
+
+
+def test_a_window_of_two_tokens_is_left_to_transformers():
+    policy = policy_for("mistral", torch.float32, sliding_window=2)
+    generate(policy, [[3]], SEEDS[:1], 1, [0])
+    assert policy.uncovered == policy.plain == "the twin says something else"

@@ -93,6 +93,7 @@ def test_layers_that_forget_read_texts_in_a_line_that_are_no_longer_than_their_w
         with torch.no_grad():
             apart = float((line.hidden(policy, obs, mask) - policy.hidden(obs)[mask]).abs().max())
         assert policy.pack(obs) == way and (apart < 1e-4) is (way == "prompts")
+    assert [policy.pack(torch.zeros(1, n)) for n in (8, 9)] == ["prompts", "rows"]
 
 
 def test_attention_that_products_would_change_stays_as_it_is(monkeypatch):

@@ -208,18 +208,19 @@ def test_why_sampling_is_plain_is_true(tmp_path: Path) -> None:
         settings = Text(task="copy", level=2, model=folder, max_tokens=4, **more)
         course = bench.Course(assemble(page, settings, "grpo", None), places)
         course.turn(least=0.0)
-        return bench_language.plain_because(course.parts)
+        return course.parts.policy.plain
 
     assert why() == "" and why(fast="off") == "of --fast off"
     assert why(dtype="float64") == "the fast twin is for float32, and this is float64"
 
 
 def test_a_window_is_why_sampling_is_plain(tmp_path: Path) -> None:
-    pretrained.save(*family("mistral", sliding_window=4), tmp_path / "model")
-    settings = Text(task="copy", model=str(tmp_path / "model"), max_tokens=4)
-    course = bench.Course(assemble(find_method("grpo", {"starts": 2, "group": 2}), settings, "grpo", None), places)
-    course.turn(least=0.0)
-    assert bench_language.plain_because(course.parts) == "its layers forget or fold texts of this length"
+    pretrained.save(*family("mistral", sliding_window=24), tmp_path / "model")
+    for tokens, why in ((2, ""), (24, "its layers forget or fold texts of this length")):
+        settings = Text(task="copy", model=str(tmp_path / "model"), max_tokens=tokens)
+        course = bench.Course(assemble(find_method("grpo", {"starts": 2, "group": 2}), settings, "grpo", None), places)
+        course.turn(least=0.0)
+        assert course.parts.policy.plain == why
 
 
 def test_a_machine_reads_and_multiplies() -> None:

@@ -28,13 +28,23 @@ PROJECTIONS = {"self_attn": ("q_proj", "k_proj", "v_proj", "o_proj"), "mlp": ("g
 
 
 def decoder_for(policy: Any, cache: Any, most: int) -> "Decoder | None":
-    """For texts of so many tokens, of which the cache has the first; None where --fast is off, or something is not covered."""
-    plain = all(type(layer) is Slots for layer in cache.layers) and policy.head.project.weight.dtype in TYPES
-    if not policy.fast or not plain:
-        return None
+    """For texts of so many tokens, of which the cache has the first; None where `plain` says why."""
+    policy.plain = plain(policy, cache)
+    return None if policy.plain else begin(policy, cache, most)
+
+
+def plain(policy: Any, cache: Any) -> str:
+    """Why transformers' layers say these texts, in the words that follow 'because'; empty: the twin does."""
+    dtype = policy.head.project.weight.dtype
+    if not policy.fast:
+        return "of --fast off"
+    if dtype not in TYPES:
+        return f"the fast twin is for float32, and this is {str(dtype).removeprefix('torch.')}"
+    if not all(type(layer) is Slots for layer in cache.layers):
+        return "its layers forget or fold texts of this length"
     if policy.uncovered is None:
         policy.uncovered = missing(policy.body) or disagreement(policy)
-    return None if policy.uncovered else begin(policy, cache, most)
+    return policy.uncovered
 
 
 def begin(policy: Any, cache: Any, most: int) -> "Decoder":
@@ -52,7 +62,7 @@ def disagreement(policy: Any) -> str:
     ids, position = seen.cumsum(1) % 2, (seen.cumsum(1) - 1).clamp(min=0)
 
     def read() -> Any:
-        cache = cache_for(policy.model.config, 4)
+        cache = cache_for(policy.model.config, 0)  # room for any text, however short the window
         more = {policy.cache_name: cache, "attention_mask": seen[:, :3], "position_ids": position[:, :3]}
         policy.hidden(ids[:, :3], **more)
         return cache
@@ -66,7 +76,7 @@ def disagreement(policy: Any) -> str:
 
 
 def missing(body: Any) -> str:
-    """Why one token more of a text is asked of transformers, in the words that follow 'because'; empty: it is not."""
+    """What of a model the twin does not cover; empty: nothing."""
     name = type(body).__name__
     if type(body).__module__.partition(".")[0] != "transformers" or name not in FAMILY:
         return f"{name} is none of {', '.join(FAMILY)}"

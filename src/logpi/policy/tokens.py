@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from logpi import kl
 from logpi.batch import Batch
-from logpi.device import few_kernels
+from logpi.device import few_kernels, heed_bf16
 from logpi.errors import LogpiError, short
 from logpi.fast import line
 from logpi.lm.after import After, after
@@ -117,7 +117,8 @@ class Tokens(nn.Module):
 
     shared = True  # a critic is a head on the hidden states; False: a model of its own, which reads the rows
     fast = True  # what fast/decoding.py, fast/line.py and fast/attention.py cover goes through them
-    uncovered: str | None = None  # why it does not; empty: it does; None: nobody has asked
+    uncovered: str | None = None  # why sampling does not; empty: it does; None: nobody has asked
+    plain: str | None = None  # why the last texts were sampled without; empty: they were not; None: there were none
     memory = normaliser = return_normaliser = mask = None
     spec: dict[str, Any]
     adapter: Any = None  # of LoRA (lm/lora.py): what it was put on
@@ -213,6 +214,8 @@ class Tokens(nn.Module):
 
     def place(self, device: str | torch.device, dtype: torch.dtype) -> "Tokens":
         self.model.to(device, dtype)
+        if self.bf16:
+            heed_bf16(device)
         if dtype is torch.float64:
             self.model.set_experts_implementation("eager")  # type: ignore[operator]  # grouped products have no float64
         for x in (*self.model.parameters(), *self.model.buffers()):

@@ -135,7 +135,7 @@ def report(course: Course, sums: dict[str, float], counted: Batch, before: int, 
         float(answers.sum(-1).double().mean()),
         course.clock.spent["reward"] / course.clock.calls["reward", "rows"],
         engine_of(parts),
-        plain_because(parts) if own else "",
+        policy.plain if own else "",
         parts.state.get("micro", collect.micro),
         "micro" in parts.state or collect.room.size is not None,
         str(like.device),
@@ -150,21 +150,6 @@ def engine_of(parts: Parts) -> str | None:
 
     engine = parts.collect.engine
     return None if type(engine) is Own else engine.name
-
-
-def plain_because(parts: Parts) -> str:
-    """Why one token more is asked of transformers; empty: it is not."""
-    from logpi.fast.decoding import TYPES, missing
-
-    policy: Any = parts.policy
-    dtype = policy.head.project.weight.dtype
-    if why := policy.uncovered or missing(policy.body):
-        return why
-    if not policy.fast:
-        return "of --fast off"
-    if dtype not in TYPES:
-        return f"the fast twin is for float32, and this is {str(dtype).removeprefix('torch.')}"
-    return "" if policy.uncovered == "" else "its layers forget or fold texts of this length"
 
 
 def read_at_once(policy: Any) -> int:
@@ -209,7 +194,7 @@ def of_a_token(policy: Any) -> int:
     cache, like = cache_for(policy.model.config, 1), policy.head.project.weight
     policy.hidden(torch.zeros(1, 1, dtype=torch.long, device=like.device), **{policy.cache_name: cache})
     kept = [getattr(layer, name, None) for layer in cache.layers for name in ("keys", "values")]
-    fused = policy.uncovered == ""  # then they are in float32, whatever computes
+    fused = policy.plain == ""  # then they are in float32, whatever computes
     return sum(x.numel() * (like if fused else x).itemsize for x in kept if isinstance(x, Tensor))
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 
-from logpi.device import heed_bf16, pick, threads_for, use_threads
+from logpi.device import pick, threads_for, use_threads
 from logpi.errors import LogpiError, short
 from logpi.lm.pretrained import SIZES
 from logpi.loop import Parts
@@ -71,8 +71,6 @@ def assemble(method: Any, settings: Text, name: str, weights: Path | None, engin
         raise LogpiError(f"--bf16 computes with float32 parameters, and --dtype is {settings.dtype}: leave one away.")
     settings = at_home(settings)
     device, task = pick(settings.device), (rewards := rewards_of(settings)).task
-    if settings.bf16:
-        heed_bf16(device)
     seeds = torch.randint(2**31, (4,), generator=torch.Generator().manual_seed(settings.seed)).tolist()
     policy = model_for(method, settings, task, seeds[0], weights)
     limit = limit_of(settings, task)
