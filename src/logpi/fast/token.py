@@ -16,10 +16,8 @@ from logpi.fast.compiled import entry, inner
 from logpi.fast.special import exp
 from logpi.fast.tile import at, bits_of, float_of, floats, halves, ints, octets
 
-MANY, ENOUGH = (
-    6_000,
-    100_000,
-)  # keys of all texts and heads that one core hears sooner than torch's products on all; on two
+# keys of all texts and heads that one core hears sooner than torch's products do on all cores; on two
+MANY, ENOUGH = 6_000, 100_000
 LOWEST = np.finfo(np.float32).min
 f32, i32 = np.float32, np.int32
 ZERO, ONE = f32(0), f32(1)
@@ -140,10 +138,8 @@ def attend(
     for r in range(rows):
         seen = at(octets(seen_at), r * tokens)
         for h in range(queries):
-            query, place = (
-                at(floats(query_at), (r * queries + h) * size),
-                (r * keys + h * keys // queries) * room * size,
-            )
+            query = at(floats(query_at), (r * queries + h) * size)
+            place = (r * keys + h * keys // queries) * room * size
             key, value = at(floats(key_at), place), at(floats(value_at), place)
             fours = tokens // 4 * 4
             for t in range(0, fours, 4):

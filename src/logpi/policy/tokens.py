@@ -131,14 +131,11 @@ class Tokens(nn.Module):
         self.head: Any = Vocabulary(model.get_output_embeddings(), temperature, after(model))  # type: ignore[operator]
         self.width = int(model.config.get_text_config().hidden_size)  # type: ignore[union-attr, operator]
         names = ("max_position_embeddings", "max_seq_len")
-        self.context = next(
-            (n for x in names if (n := getattr(model.config, x, None))), None
-        )  # tokens that a row may have
+        # tokens that a row may have
+        self.context = next((n for x in names if (n := getattr(model.config, x, None))), None)
         self.cache_name = "cache" if "cache" in inspect.signature(self.body.forward).parameters else "past_key_values"
         self.spec, self.before = {}, dict[str, Tensor]()
-        self.lined = (
-            0.0  # tokens of a row up to which rows may be one line of tokens: none until that is seen to say the same
-        )
+        self.lined = 0.0  # tokens up to which rows may be one line of tokens; none until that is seen to say the same
 
     @property
     def body(self) -> Any:
